@@ -1,0 +1,46 @@
+// Developer builds through cmake-js, each in its own .build/<variant>:
+//   asan       the addon with ASan, UBSan and the fault plan
+//   faults     the addon with the fault plan: tests make system calls fail with it
+//   fuzz       libFuzzer programs over native/core, one for each file in native/fuzz
+//   database   nothing is compiled: compile_commands.json for clang-tidy and editors
+import { availableParallelism } from 'node:os';
+import { nativeEnvironment } from './headers.mjs';
+import { root, run, tool } from './run.mjs';
+import { clangRuntime, requirePackages } from './tools.mjs';
+
+const clang = { CMAKE_CXX_COMPILER: 'clang++' };
+const variants = {
+  asan: { OVERLAYFS_SANITIZE: 'ON', OVERLAYFS_FAULTS: 'ON' },
+  faults: { OVERLAYFS_FAULTS: 'ON' },
+  fuzz: { OVERLAYFS_SANITIZE: 'ON', OVERLAYFS_FUZZ: 'ON', ...clang },
+  database: { OVERLAYFS_FAULTS: 'ON', OVERLAYFS_FUZZ: 'ON', ...clang },
+};
+
+const name = process.argv[2];
+const options = variants[name];
+if (!options) {
+  console.error(`usage: node native/build/cmake.mjs ${Object.keys(variants).join('|')}`);
+  process.exit(2);
+}
+
+requirePackages(['g++', 'make', 'cmake', ...(options.CMAKE_CXX_COMPILER ? ['clang', clangRuntime] : [])]);
+const settings = Object.entries(options).map(([key, value]) => `--CD${key}=${value}`);
+const cmake = (step) =>
+  run(
+    tool('cmake-js'),
+    [
+      step,
+      '--log-level',
+      'warn',
+      '-d',
+      'native',
+      '--out',
+      `${root}.build/${name}`,
+      '-B',
+      'RelWithDebInfo',
+    ].concat(['--prefer-make', '--parallel', String(availableParallelism())], settings),
+    { env: nativeEnvironment() },
+  );
+
+cmake('configure');
+if (name !== 'database') cmake('build');
