@@ -1,0 +1,93 @@
+#include "sys.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/file.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#ifdef OVERLAYFS_FAULTS
+#include "fault.h"
+#define CALL(name, expression) (fault::fails(name) ? -1 : (expression))
+#else
+#define CALL(name, expression) (expression)
+#endif
+
+namespace overlayfs::sys {
+
+int fsopen(const char* type) {
+  return static_cast<int>(CALL("fsopen", syscall(abi::SYS_FSOPEN, type, abi::FSOPEN_CLOEXEC)));
+}
+int fsconfig(int fs, abi::FsconfigCommand command, const char* key, const void* value, int aux) {
+  return static_cast<int>(CALL("fsconfig", syscall(abi::SYS_FSCONFIG, fs, command, key, value, aux)));
+}
+int fsmount(int fs, uint64_t attributes) {
+  return static_cast<int>(CALL("fsmount", syscall(abi::SYS_FSMOUNT, fs, abi::FSMOUNT_CLOEXEC, attributes)));
+}
+int fspick(int dirfd, const char* path, unsigned flags) {
+  return static_cast<int>(CALL("fspick", syscall(abi::SYS_FSPICK, dirfd, path, flags | abi::FSPICK_CLOEXEC)));
+}
+
+int move_mount(int from_fd, int to_fd) {
+  constexpr unsigned flags = abi::MOVE_MOUNT_F_EMPTY_PATH | abi::MOVE_MOUNT_T_EMPTY_PATH;
+  return static_cast<int>(CALL("move_mount", syscall(abi::SYS_MOVE_MOUNT, from_fd, "", to_fd, "", flags)));
+}
+int mount_setattr(int fd, const abi::MountAttr& attributes) {
+  return static_cast<int>(CALL("mount_setattr", syscall(abi::SYS_MOUNT_SETATTR, fd, "", AT_EMPTY_PATH, &attributes,
+                                                        sizeof attributes)));
+}
+int mount(const char* source, const char* target, const char* type, unsigned long flags, const char* data) {
+  return static_cast<int>(CALL("mount", syscall(SYS_mount, source, target, type, flags, data)));
+}
+int umount2(const char* target, int flags) {
+  return static_cast<int>(CALL("umount2", syscall(SYS_umount2, target, flags)));
+}
+
+int statx(int dirfd, const char* path, int flags, unsigned mask, abi::Statx* result) {
+  return static_cast<int>(CALL("statx", syscall(SYS_statx, dirfd, path, flags, mask, result)));
+}
+int statmount(uint64_t mount_id, uint64_t mask, void* buffer, size_t size) {
+  abi::MntIdReq request{24, 0, mount_id, mask};
+  return static_cast<int>(CALL("statmount", syscall(abi::SYS_STATMOUNT, &request, buffer, size, 0)));
+}
+ssize_t listmount(uint64_t mount_id, uint64_t after, uint64_t* ids, size_t count) {
+  abi::MntIdReq request{24, 0, mount_id, after};
+  return CALL("listmount", syscall(abi::SYS_LISTMOUNT, &request, ids, count, 0));
+}
+int fstatfs(int fd, struct statfs* result) { return CALL("fstatfs", ::fstatfs(fd, result)); }
+
+int openat(int dirfd, const char* path, int flags, mode_t mode) {
+  return CALL("openat", ::openat(dirfd, path, flags | O_CLOEXEC, mode));
+}
+int openat2(int dirfd, const char* path, const abi::OpenHow& how) {
+  return static_cast<int>(CALL("openat2", syscall(abi::SYS_OPENAT2, dirfd, path, &how, sizeof how)));
+}
+int dup_fd(int fd) { return CALL("fcntl", ::fcntl(fd, F_DUPFD_CLOEXEC, 3)); }
+int mkdirat(int dirfd, const char* path, mode_t mode) { return CALL("mkdirat", ::mkdirat(dirfd, path, mode)); }
+int unlinkat(int dirfd, const char* path, int flags) { return CALL("unlinkat", ::unlinkat(dirfd, path, flags)); }
+int fstatat(int dirfd, const char* path, struct stat* result, int flags) {
+  return CALL("fstatat", ::fstatat(dirfd, path, result, flags));
+}
+
+ssize_t fgetxattr(int fd, const char* name, void* value, size_t size) {
+  return CALL("fgetxattr", ::fgetxattr(fd, name, value, size));
+}
+ssize_t flistxattr(int fd, char* names, size_t size) { return CALL("flistxattr", ::flistxattr(fd, names, size)); }
+int fremovexattr(int fd, const char* name) { return CALL("fremovexattr", ::fremovexattr(fd, name)); }
+int flock(int fd, int operation) { return CALL("flock", ::flock(fd, operation)); }
+int syncfs(int fd) { return CALL("syncfs", ::syncfs(fd)); }
+int unshare(int flags) { return CALL("unshare", ::unshare(flags)); }
+int fchdir(int fd) { return CALL("fchdir", ::fchdir(fd)); }
+
+bool has_file_handles(int fd) {
+  struct {
+    file_handle head;
+    unsigned char bytes[MAX_HANDLE_SZ];
+  } handle{};
+  handle.head.handle_bytes = MAX_HANDLE_SZ;
+  int mount_id;
+  return CALL("name_to_handle_at", ::name_to_handle_at(fd, "", &handle.head, &mount_id, AT_EMPTY_PATH)) == 0;
+}
+
+}  // namespace overlayfs::sys

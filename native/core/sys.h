@@ -1,0 +1,49 @@
+// Every system call that this package makes beyond plain open, read and close: one wrapper each, returning -1 and errno.
+// This is the one table of calls: a test build (OVERLAYFS_FAULTS) can make any of them fail, and do nothing else.
+#pragma once
+
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/types.h>
+
+#include "kernel_abi.h"
+
+namespace overlayfs::sys {
+
+// fsopen(2), fsconfig(2), fsmount(2), fspick(2)
+int fsopen(const char* type);
+int fsconfig(int fs, abi::FsconfigCommand command, const char* key, const void* value, int aux);
+int fsmount(int fs, uint64_t attributes);
+int fspick(int dirfd, const char* path, unsigned flags);
+
+// move_mount(2), mount_setattr(2), mount(2), umount2(2), open_tree(2)
+int move_mount(int from_fd, int to_fd);  // both by empty path
+int mount_setattr(int fd, const abi::MountAttr& attributes);
+int mount(const char* source, const char* target, const char* type, unsigned long flags, const char* data);
+int umount2(const char* target, int flags);
+
+// statx(2), statmount(2), listmount(2), fstatfs(2)
+int statx(int dirfd, const char* path, int flags, unsigned mask, abi::Statx* result);
+int statmount(uint64_t mount_id, uint64_t mask, void* buffer, size_t size);
+ssize_t listmount(uint64_t mount_id, uint64_t after, uint64_t* ids, size_t count);
+int fstatfs(int fd, struct statfs* result);
+
+// openat(2), openat2(2), dup by fcntl(2), mkdirat(2), unlinkat(2), fstatat(2)
+int openat(int dirfd, const char* path, int flags, mode_t mode = 0);
+int openat2(int dirfd, const char* path, const abi::OpenHow& how);
+int dup_fd(int fd);
+int mkdirat(int dirfd, const char* path, mode_t mode);
+int unlinkat(int dirfd, const char* path, int flags);
+int fstatat(int dirfd, const char* path, struct stat* result, int flags);
+
+// fgetxattr(2), flistxattr(2), fremovexattr(2), flock(2), syncfs(2), unshare(2), name_to_handle_at(2)
+ssize_t fgetxattr(int fd, const char* name, void* value, size_t size);
+ssize_t flistxattr(int fd, char* names, size_t size);
+int fremovexattr(int fd, const char* name);
+int flock(int fd, int operation);
+int syncfs(int fd);
+int unshare(int flags);
+int fchdir(int fd);
+bool has_file_handles(int fd);  // name_to_handle_at(2) answers for it
+
+}  // namespace overlayfs::sys
