@@ -1,0 +1,157 @@
+#include "exit_gate.h"
+
+#include <fcntl.h>
+
+#include <chrono>
+
+#include "../core/sys.h"
+#include "../core/work_directory.h"
+#include "threads.h"
+
+namespace overlayfs {
+namespace {
+
+// Process-wide on purpose: which overlays are our own is a question about the process. Never destroyed, since a worker
+// thread may still look at it while the process exits.
+struct Registry {
+  std::mutex mutex;
+  std::vector<LiveMountPtr> mounts;  // oldest first
+};
+Registry& registry() {
+  static auto* const instance = new Registry;
+  return *instance;
+}
+
+void forget(const LiveMount& mount) {
+  Registry& all = registry();
+  const std::lock_guard lock(all.mutex);
+  std::erase_if(all.mounts, [&](const LiveMountPtr& known) { return known.get() == &mount; });
+}
+
+constexpr std::chrono::seconds kPatience{2};
+
+}  // namespace
+
+// Syncing comes after unmounting: nothing can be written any more, and a failure leaves the marker where it is.
+static Result<void> sync_and_clear_marker(int upper, int work) {
+  if (sys::syncfs(upper) != 0) return failed("syncfs");
+  TRY(remove_volatile_marker(work));
+  if (sys::syncfs(upper) != 0) return failed("syncfs");
+  return {};
+}
+
+Result<Unmounted> end_mount(LiveMount& mount, bool lazy, bool sync_volatile) {
+  if (!mount.mounted) return Unmounted::already;
+  Unmounted unmounted = Unmounted::now;
+  if (!mount.target.empty()) unmounted = TRY(unmount_overlay(mount.identity, mount.target, lazy));
+  mount.mounted = false;
+  mount.root.reset();
+  const MountedLayers layers = std::move(mount.layers);
+  const Fd upper_for_sync = std::move(mount.upper_for_sync);
+  mount.layers = {};
+  if (mount.made_target) sys::unlinkat(AT_FDCWD, mount.target.c_str(), AT_REMOVEDIR);
+  forget(mount);
+  if (sync_volatile && upper_for_sync) TRY(sync_and_clear_marker(upper_for_sync.get(), layers.work.get()));
+  return unmounted;
+}
+
+std::vector<DirectoryIdentity> live_mounts() {
+  Registry& all = registry();
+  const std::lock_guard lock(all.mutex);
+  std::vector<DirectoryIdentity> identities;
+  for (const LiveMountPtr& mount : all.mounts) identities.push_back(mount->identity);
+  return identities;
+}
+
+void ExitGate::install(Napi::Env env) {
+  auto gate = std::make_shared<ExitGate>();
+  napi_create_threadsafe_function(env, nullptr, nullptr, Napi::String::New(env, "overlayfs"), 0, 1, nullptr, nullptr,
+                                  gate.get(), call_js, &gate->settle_);
+  napi_unref_threadsafe_function(env, gate->settle_);
+  env.SetInstanceData(new std::shared_ptr<ExitGate>(gate));
+  // Clean-up hooks run newest first, so this one comes before the threadsafe function's own, which frees it: once
+  // torn_down_ is set no thread touches it any more.
+  env.AddCleanupHook(
+      [](ExitGate* self) {
+        self->close();
+        const std::lock_guard lock(self->mutex_);
+        self->torn_down_ = true;
+      },
+      gate.get());
+}
+
+bool ExitGate::closed() {
+  const std::lock_guard lock(mutex_);
+  return closed_;
+}
+
+LiveMountPtr ExitGate::add(std::unique_ptr<LiveMount> mount) {
+  LiveMountPtr shared = std::move(mount);
+  shared->gate = this;
+  Registry& all = registry();
+  const std::lock_guard lock(all.mutex);
+  all.mounts.push_back(shared);
+  return shared;
+}
+
+bool ExitGate::start(Napi::Env env, std::unique_ptr<Job> job) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (closed_) return false;
+    ++at_work_;
+  }
+  if (unsettled_++ == 0) napi_ref_threadsafe_function(env, settle_);
+  threads::run([gate = shared_from_this(), raw = job.release()] {
+    raw->work();
+    gate->finish(std::unique_ptr<Job>(raw));
+  });
+  return true;
+}
+
+void ExitGate::finish(std::unique_ptr<Job> job) {
+  const std::lock_guard lock(mutex_);
+  --at_work_;
+  idle_.notify_all();
+  if (torn_down_) return;
+  if (napi_call_threadsafe_function(settle_, job.get(), napi_tsfn_nonblocking) == napi_ok) job.release();
+}
+
+void ExitGate::call_js(napi_env env, napi_value, void* context, void* data) {
+  const std::unique_ptr<Job> job(static_cast<Job*>(data));
+  if (env == nullptr) return;
+  auto* gate = static_cast<ExitGate*>(context);
+  if (--gate->unsettled_ == 0) napi_unref_threadsafe_function(env, gate->settle_);
+  job->settle(Napi::Env(env));
+}
+
+std::vector<ExitOutcome> ExitGate::close() {
+  {
+    std::unique_lock lock(mutex_);
+    closed_ = true;
+    idle_.wait_for(lock, kPatience, [this] { return at_work_ == 0; });
+  }
+  std::vector<LiveMountPtr> ours;
+  {
+    Registry& all = registry();
+    const std::lock_guard lock(all.mutex);
+    for (const LiveMountPtr& mount : all.mounts) {
+      if (mount->gate == this) ours.push_back(mount);
+    }
+  }
+  std::vector<ExitOutcome> outcomes;
+  for (auto mount = ours.rbegin(); mount != ours.rend(); ++mount) {
+    const std::unique_lock lock((*mount)->changing, std::try_to_lock);
+    if (!lock) continue;  // an unmount of it has been under way for more than our patience
+    if ((*mount)->keep_on_exit) {
+      (*mount)->layers = {};
+      forget(**mount);
+      continue;
+    }
+    if (end_mount(**mount, false)) continue;
+    auto lazily = end_mount(**mount, true);
+    outcomes.push_back({(*mount)->target, true, lazily ? 0 : lazily.error().err});
+  }
+  return outcomes;
+}
+
+}  // namespace overlayfs

@@ -1,0 +1,82 @@
+// The mounts that this process answers for, and the gate that takes them away when an environment ends.
+#pragma once
+
+#include <napi.h>
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "../core/overlay_mount.h"
+#include "../core/overlay_unmount.h"
+
+namespace overlayfs {
+
+// One overlay that a handle in JavaScript stands for.
+struct LiveMount {
+  std::mutex changing;  // attach, remount, unmount and opening the root take turns
+  bool mounted = true;
+  const void* gate = nullptr;  // whose it is
+  DirectoryIdentity identity;
+  std::string target;  // empty while detached
+  bool made_target = false, keep_on_exit = false;
+  Fd root;  // while detached
+  MountedLayers layers;
+  Fd upper_for_sync;
+};
+using LiveMountPtr = std::shared_ptr<LiveMount>;
+
+// What became of a mount when its environment ended.
+struct ExitOutcome {
+  std::string target;
+  bool lazy = false;  // it was busy and has been detached
+  int error = 0;      // it is still there
+};
+
+// Unmounts, closes the layers and removes a target directory that we made. EBUSY leaves everything as it was.
+// `sync_volatile`: then makes the upper durable and removes the volatile marker. The caller holds `changing`.
+Result<Unmounted> end_mount(LiveMount& mount, bool lazy, bool sync_volatile = false);
+
+// Every live mount of this process, whichever environment made it.
+std::vector<DirectoryIdentity> live_mounts();
+
+// One for each environment (the main thread's and each worker's).
+class ExitGate : public std::enable_shared_from_this<ExitGate> {
+ public:
+  static void install(Napi::Env env);
+  static ExitGate& of(Napi::Env env) { return **env.GetInstanceData<std::shared_ptr<ExitGate>>(); }
+  ExitGate() = default;
+  ExitGate(const ExitGate&) = delete;
+  ExitGate& operator=(const ExitGate&) = delete;
+
+  // A job: `work` runs on our threads, `settle` on the JavaScript thread, unless the environment has ended by then.
+  struct Job {
+    virtual ~Job() = default;
+    virtual void work() = 0;
+    virtual void settle(Napi::Env env) = 0;
+  };
+  bool start(Napi::Env env, std::unique_ptr<Job> job);  // false: the gate is closed
+
+  LiveMountPtr add(std::unique_ptr<LiveMount> mount);
+  bool closed();
+
+  // Closes the gate, waits up to two seconds for jobs that are under way, then unmounts what is not `keep_on_exit`: a
+  // busy mount is detached lazily, since what keeps it busy is mostly this process, which is ending.
+  std::vector<ExitOutcome> close();
+
+ private:
+  static void call_js(napi_env env, napi_value, void* context, void* data);
+  void finish(std::unique_ptr<Job> job);
+
+  std::mutex mutex_;
+  std::condition_variable idle_;
+  bool closed_ = false;
+  bool torn_down_ = false;  // the threadsafe function must not be called again
+  int at_work_ = 0;         // jobs on our threads
+  int unsettled_ = 0;       // jobs that keep the event loop alive; JavaScript thread only
+  napi_threadsafe_function settle_ = nullptr;
+};
+
+}  // namespace overlayfs

@@ -1,0 +1,112 @@
+#include "../core/directory_facts.h"
+#include "../core/features.h"
+#include "promise.h"
+#include "verbs.h"
+
+namespace overlayfs {
+namespace {
+
+template <class Items, class ToJs>
+Napi::Array array_to_js(Napi::Env env, const Items& items, ToJs to_js) {
+  auto js = Napi::Array::New(env, items.size());
+  for (uint32_t i = 0; i < items.size(); ++i) js.Set(i, to_js(items[i]));
+  return js;
+}
+
+Napi::Value features_to_js(Napi::Env env, const KernelFeatures& features) {
+  const auto string = [env](const std::string& text) { return Napi::String::New(env, text); };
+  static constexpr const char* kLayerFds[] = {"none", "readable", "path"};
+  auto js = Napi::Object::New(env);
+  js.Set("fsopenErrno", -features.fsopen_error);
+  js.Set("nativeParser", features.native_parser);
+  js.Set("layerFds", kLayerFds[static_cast<int>(features.layer_fds)]);
+  js.Set("lowerdirAppend", features.lowerdir_append);
+  js.Set("detachedLayers", features.detached_layers);
+  js.Set("statmount", features.statmount);
+  js.Set("initialUserNamespace", features.initial_user_namespace);
+  js.Set("sysAdmin", features.sys_admin);
+  js.Set("options", array_to_js(env, features.options, string));
+  js.Set("filtered", array_to_js(env, features.filtered, string));
+  return js;
+}
+
+Napi::Value facts_to_js(Napi::Env env, const DirectoryFacts& facts) {
+  auto js = Napi::Object::New(env);
+  if (facts.error) {
+    js.Set("error", error_to_js(env, *facts.error));
+    return js;
+  }
+  js.Set("isDirectory", facts.is_directory);
+  js.Set("searchable", facts.searchable);
+  js.Set("device", Napi::BigInt::New(env, facts.identity.device));
+  js.Set("inode", Napi::BigInt::New(env, facts.identity.inode));
+  js.Set("links", facts.identity.links);
+  js.Set("mountId", Napi::BigInt::New(env, facts.identity.mount_id));
+  js.Set("fileSystem", static_cast<double>(facts.file_system));
+  js.Set("readonly", facts.readonly);
+  js.Set("trustedXattrErrno", -facts.trusted_xattr_error);
+  js.Set("userXattrErrno", -facts.user_xattr_error);
+  js.Set("volatileMarker", facts.volatile_marker);
+  js.Set("canonicalPath", bytes_to_js(env, facts.canonical_path));
+  if (facts.mount) js.Set("mount", info_to_js(env, *facts.mount));
+  return js;
+}
+
+}  // namespace
+
+Napi::Value kernel_features_verb(const Napi::CallbackInfo& info) {
+  return run(
+      info.Env(), [] { return probe_kernel_features(); },
+      [](Napi::Env env, const KernelFeatures& features) -> Settled { return {true, features_to_js(env, features)}; });
+}
+
+Napi::Value try_create_verb(const Napi::CallbackInfo& info) {
+  std::vector<TrialOption> options;
+  const auto pairs = info[0].As<Napi::Array>();
+  for (uint32_t i = 0; i < pairs.Length(); ++i) {
+    const auto pair = pairs.Get(i).As<Napi::Array>();
+    options.push_back({pair.Get(0u).As<Napi::String>().Utf8Value(), pair.Get(1u).As<Napi::String>().Utf8Value()});
+  }
+  return run_result(
+      info.Env(), [options, data_only = info[1].ToBoolean().Value()] { return try_create(options, data_only); },
+      [](Napi::Env env, int error) -> Napi::Value { return Napi::Number::New(env, -error); });
+}
+
+Napi::Value list_overlays_verb(const Napi::CallbackInfo& info) {
+  struct Listing {
+    std::vector<MountInfo> mounts;
+    std::vector<DirectoryIdentity> own;
+  };
+  return run_result(
+      info.Env(),
+      [from_mountinfo = info[0].ToBoolean().Value()]() -> Result<Listing> {
+        return Listing{TRY(list_mounts("overlay", from_mountinfo)), live_mounts()};
+      },
+      [](Napi::Env env, const Listing& listing) -> Napi::Value {
+        return array_to_js(env, listing.mounts, [&](const MountInfo& mount) {
+          auto js = info_to_js(env, mount);
+          bool own = false;
+          for (const DirectoryIdentity& live : listing.own) {
+            own |= live.mount_id == (live.unique_mount_id && mount.unique_ids ? mount.id : mount.old_id) &&
+                   live.unique_mount_id == mount.unique_ids;
+          }
+          js.Set("own", own);
+          return js;
+        });
+      });
+}
+
+Napi::Value directory_facts_verb(const Napi::CallbackInfo& info) {
+  return run(
+      info.Env(),
+      [refs = directories_from(info[0])] {
+        std::vector<DirectoryFacts> facts;
+        for (const DirectoryRef& ref : refs) facts.push_back(directory_facts(ref));
+        return facts;
+      },
+      [](Napi::Env env, const std::vector<DirectoryFacts>& facts) -> Settled {
+        return {true, array_to_js(env, facts, [env](const DirectoryFacts& one) { return facts_to_js(env, one); })};
+      });
+}
+
+}  // namespace overlayfs

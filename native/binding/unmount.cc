@@ -1,0 +1,61 @@
+#include "verbs.h"
+
+#include "promise.h"
+
+namespace overlayfs {
+
+static Napi::Value unmounted_to_js(Napi::Env env, Unmounted unmounted) {
+  return Napi::Boolean::New(env, unmounted == Unmounted::now);
+}
+
+Napi::Value unmount_verb(const Napi::CallbackInfo& info) {
+  return run_result(
+      info.Env(),
+      [live = mount_from(info[0]), lazy = info[1].ToBoolean().Value(), sync_volatile = info[2].ToBoolean().Value()] {
+        const std::lock_guard lock(live->changing);
+        return end_mount(*live, lazy, sync_volatile);
+      },
+      unmounted_to_js);
+}
+
+Napi::Value unmount_target_verb(const Napi::CallbackInfo& info) {
+  return run_result(
+      info.Env(),
+      [target = bytes_from(info[0]), lazy = info[1].ToBoolean().Value()]() -> Result<bool> {
+        TRY(unmount_topmost_overlay(target, lazy));
+        return true;
+      },
+      undefined_to_js);
+}
+
+Napi::Value unmount_by_id_verb(const Napi::CallbackInfo& info) {
+  DirectoryIdentity identity;
+  bool lossless;
+  identity.mount_id = info[0].As<Napi::BigInt>().Uint64Value(&lossless);
+  identity.unique_mount_id = true;
+  return run_result(
+      info.Env(), [identity, target = bytes_from(info[1])] { return unmount_overlay(identity, target, false); },
+      unmounted_to_js);
+}
+
+Napi::Value unmount_now_verb(const Napi::CallbackInfo& info) {
+  const LiveMountPtr live = mount_from(info[0]);
+  const std::lock_guard lock(live->changing);
+  if (auto result = end_mount(*live, false); !result) {
+    if (auto lazily = end_mount(*live, true); !lazily) return error_to_js(info.Env(), lazily.error());
+  }
+  return info.Env().Undefined();
+}
+
+Napi::Value close_gate_verb(const Napi::CallbackInfo& info) {
+  auto js = Napi::Array::New(info.Env());
+  for (const ExitOutcome& outcome : ExitGate::of(info.Env()).close()) {
+    auto entry = Napi::Object::New(info.Env());
+    entry.Set("target", bytes_to_js(info.Env(), outcome.target));
+    entry.Set("errno", -outcome.error);
+    js.Set(js.Length(), entry);
+  }
+  return js;
+}
+
+}  // namespace overlayfs
