@@ -1,0 +1,24 @@
+/**
+ * Kernel overlay mounts for Node.js.
+ *
+ * @packageDocumentation
+ */
+export {
+  type ErrorCode,
+  type ErrorKind,
+  errorCodes,
+  OverlayError,
+  type OverlayErrorDetails,
+} from './errors.ts';
+export type { MountEvent, UnmountEvent } from './events.ts';
+export { type ListedLayer, listOverlays, type MountedOverlay } from './inspect/mount-table.ts';
+export type { OwnerTag } from './inspect/owner.ts';
+export type { MountFlag, Propagation, Rung } from './native/binding.ts';
+export { mountOverlay, planOverlay } from './overlay/mount.ts';
+export type { MountFlags, OverlayOptions } from './overlay/options.ts';
+export { type OrphanResult, unmountOrphans } from './overlay/orphans.ts';
+export { Overlay, type OverlayUnmountOptions } from './overlay/overlay.ts';
+export type { OverlayPlan } from './overlay/plan.ts';
+export type { MountReport } from './overlay/report.ts';
+export { type UnmountOptions, unmount } from './overlay/unmount.ts';
+export type { DirRef, Finding, Holder, LayerSource, LayerStack, MountRef, PathLike } from './types.ts';

@@ -1,0 +1,42 @@
+/**
+ * What this kernel can do for this process: asked once, by trying.
+ * @module
+ */
+import type { KernelFeatures } from '../native/binding.ts';
+import { binding } from '../native/load.ts';
+
+let known: { readonly euid: number | undefined; readonly features: Promise<KernelFeatures> } | undefined;
+
+/** The kernel's features; asked again after the process has changed its user. */
+export function kernelFeatures(): Promise<KernelFeatures> {
+  const euid = process.geteuid?.();
+  if (known === undefined || known.euid !== euid) {
+    const features = binding().kernelFeatures();
+    known = { euid, features };
+    features.catch(() => {
+      known = undefined;
+    });
+  }
+  return known.features;
+}
+
+const demands = new Map<string, Promise<boolean>>();
+
+/** Whether this kernel takes `verity`, or data-only layers, only together with `metacopy=on` (before Linux 6.16). */
+export function demandsMetacopy(option: 'verity' | 'dataOnlyLower'): Promise<boolean> {
+  let demand = demands.get(option);
+  if (demand === undefined) {
+    demand = tryWithoutMetacopy(option);
+    demands.set(option, demand);
+  }
+  return demand;
+}
+
+async function tryWithoutMetacopy(option: 'verity' | 'dataOnlyLower'): Promise<boolean> {
+  const options: (readonly [string, string])[] = [['metacopy', 'off']];
+  if (option === 'verity') options.push(['verity', 'on']);
+  const errno = await binding()
+    .tryCreate(options, option === 'dataOnlyLower')
+    .catch(() => 0);
+  return errno !== 0;
+}

@@ -1,0 +1,198 @@
+/**
+ * The typed contract of the `.node`: the same list as `native/binding/addon.cc`.
+ * @module
+ */
+
+/** A live overlay, as the native side knows it. Opaque here. */
+export type NativeHandle = { readonly __overlayfs: unique symbol };
+
+/** A layer: absolute bytes, or an open descriptor. */
+export type NativeRef = Buffer | number;
+
+/** How the overlay is handed to the kernel, best first. */
+export type Rung = 'layer-fds' | 'layer-names' | 'joined-names' | 'mount' | 'mount-fd-names';
+
+/** The step of a mount that failed. */
+export type MountStep =
+  | 'open-layer'
+  | 'check-upper'
+  | 'check-in-lower'
+  | 'check-in-use'
+  | 'clear-marker'
+  | 'scratch'
+  | 'target'
+  | 'create'
+  | 'verify-writable'
+  | 'attach';
+
+/** What every verb rejects with: plain data, of which TypeScript makes an Error. */
+export interface NativeError {
+  readonly errno: number;
+  readonly syscall: string;
+  readonly arguments: Buffer;
+  readonly path?: Buffer;
+  readonly kernel?: Buffer;
+}
+
+/** A rung that this kernel does not have, found by trying it. */
+export interface NativeAttempt extends NativeError {
+  readonly rung: Rung;
+}
+
+/** What `mountOverlay` rejects with. */
+export interface NativeMountFailure extends NativeError {
+  readonly step: MountStep;
+  readonly role?: 'lower' | 'dataOnlyLower' | 'upper' | 'work';
+  readonly index?: number;
+  readonly other?: Buffer;
+  readonly attempts: readonly NativeAttempt[];
+}
+
+/** A whole mount, every option spelled out; carried out in one call. */
+export interface NativePlan {
+  readonly lower: readonly NativeRef[];
+  readonly dataOnlyLower: readonly NativeRef[];
+  readonly upper?: NativeRef;
+  readonly work?: NativeRef;
+  readonly scratch: boolean;
+  readonly scratchSize?: bigint;
+  readonly emptyLower: boolean;
+  readonly options: readonly (readonly [key: string, value: Buffer | null])[];
+  readonly source: Buffer;
+  readonly readonly: boolean;
+  readonly mountFlags: readonly MountFlag[];
+  readonly propagation: Propagation;
+  readonly target?: Buffer;
+  readonly mkdirTarget: boolean;
+  readonly rungs: readonly Rung[];
+  readonly detachedLayers: boolean;
+  readonly checkInUse: boolean;
+  readonly removeVolatileMarker: boolean;
+  readonly requireXattrs: boolean;
+  readonly xattrPrefix: 'trusted.overlay.' | 'user.overlay.';
+  readonly keepUpperForSync: boolean;
+  readonly keepOnExit: boolean;
+}
+
+/** A flag of one mount (not of its superblock), as mount(8) and proc_pid_mountinfo(5) name it. */
+export type MountFlag = 'readonly' | 'nosuid' | 'nodev' | 'noexec' | 'noatime' | 'strictatime' | 'nodiratime';
+
+/** How mounts below this one travel between mount namespaces: mount_namespaces(7). */
+export type Propagation = 'private' | 'slave' | 'shared' | 'unbindable';
+
+/** What `mountOverlay` resolves with. */
+export interface NativeMounted extends NativeAttached {
+  readonly handle: NativeHandle;
+  readonly fd?: number;
+  readonly layers: {
+    readonly lower: readonly number[];
+    readonly dataOnlyLower: readonly number[];
+    readonly upper?: number;
+    readonly work?: number;
+  };
+  readonly rung: Rung;
+  readonly attempts: readonly NativeAttempt[];
+  readonly inUseUnknown?: string;
+  readonly containmentVerified: boolean;
+  readonly upperWithoutXattrs: boolean;
+}
+
+/** What `attach` resolves with. */
+export interface NativeAttached {
+  readonly mountId: bigint;
+  readonly madeTarget: boolean;
+  readonly propagated: boolean;
+}
+
+/** What this kernel can do with this privilege, found by trying. Errnos are negative; 0 is success. */
+export interface KernelFeatures {
+  readonly fsopenErrno: number;
+  readonly nativeParser: boolean;
+  readonly layerFds: 'none' | 'readable' | 'path';
+  readonly lowerdirAppend: boolean;
+  readonly detachedLayers: boolean;
+  readonly statmount: boolean;
+  readonly initialUserNamespace: boolean;
+  readonly sysAdmin: boolean;
+  readonly options: readonly string[];
+  readonly filtered: readonly string[];
+}
+
+/** One mount as the kernel shows it. */
+export interface NativeMountInfo {
+  readonly mountId: bigint;
+  readonly parentId: bigint;
+  readonly mountInfoId: bigint;
+  readonly uniqueIds: boolean;
+  readonly device: bigint;
+  readonly root: Buffer;
+  readonly point: Buffer;
+  readonly type: string;
+  readonly source: Buffer;
+  readonly options: Buffer;
+  readonly superblockReadonly: boolean;
+  readonly mountFlags: readonly MountFlag[];
+  readonly propagation: readonly Propagation[];
+}
+
+/** What can be said of a directory without changing it; only `error` when it cannot be opened. */
+export type DirectoryFacts =
+  | { readonly error: NativeError }
+  | {
+      readonly error?: undefined;
+      readonly isDirectory: boolean;
+      readonly searchable: boolean;
+      readonly device: bigint;
+      readonly inode: bigint;
+      readonly links: number;
+      readonly mountId: bigint;
+      /** `f_type` of statfs(2). */
+      readonly fileSystem: number;
+      readonly readonly: boolean;
+      readonly trustedXattrErrno: number;
+      readonly userXattrErrno: number;
+      readonly volatileMarker: boolean;
+      readonly canonicalPath: Buffer;
+      readonly mount?: NativeMountInfo;
+    };
+
+/** A mount that was still there when the process ended; `errno` 0: it has been detached lazily. */
+export interface NativeExitOutcome {
+  readonly target: Buffer;
+  readonly errno: number;
+}
+
+/** Every export of the addon. Promises reject with {@link NativeError}. */
+export interface Binding {
+  mountOverlay(plan: NativePlan): Promise<NativeMounted>;
+  attach(
+    handle: NativeHandle,
+    target: Buffer,
+    mkdir: boolean,
+    propagation: Propagation,
+  ): Promise<NativeAttached>;
+  remount(handle: NativeHandle, readonly: boolean): Promise<void>;
+  /** False: it was gone already. */
+  unmount(handle: NativeHandle, lazy: boolean, syncVolatile: boolean): Promise<boolean>;
+  unmountTarget(target: Buffer, lazy: boolean): Promise<void>;
+  /** By unique mount id only; false: it was gone already. */
+  unmountById(mountId: bigint, target: Buffer): Promise<boolean>;
+  unmountNow(handle: NativeHandle): NativeError | undefined;
+  closeGate(): readonly NativeExitOutcome[];
+  kernelFeatures(): Promise<KernelFeatures>;
+  /** The errno that refuses a throw-away overlay with these options; 0 when it is taken. */
+  tryCreate(
+    options: readonly (readonly [key: string, value: string])[],
+    dataOnlyLower: boolean,
+  ): Promise<number>;
+  listOverlays(fromMountinfo: boolean): Promise<readonly (NativeMountInfo & { readonly own: boolean })[]>;
+  directoryFacts(refs: readonly NativeRef[]): Promise<readonly DirectoryFacts[]>;
+  openRoot(handle: NativeHandle): Promise<number>;
+  openInRoot(handle: NativeHandle, path: Buffer, flags: number, mode: number): Promise<number>;
+}
+
+/** The verbs of the test build alone: the named system call lets `skip` calls through, then fails `times` of them. */
+export interface FaultBinding extends Binding {
+  planFault(call: string, errno: number, skip: number, times: number): void;
+  clearFaults(): void;
+}

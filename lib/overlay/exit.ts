@@ -1,0 +1,35 @@
+/**
+ * What becomes of the mounts when the process ends, as far as JavaScript has a say; native/binding/exit_gate.h is the
+ * rest. Workers need nothing here: the native side hears when their environment ends.
+ * @module
+ */
+import { isMainThread } from 'node:worker_threads';
+import { systemError } from '../errors.ts';
+import { binding } from '../native/load.ts';
+import { showPath } from '../paths.ts';
+
+let installed = false;
+
+/** Makes the end of the process unmount what is not `keepOnExit`. Done once, at the first mount. */
+export function installExitGate(): void {
+  if (installed || !isMainThread) return;
+  installed = true;
+  process.once('exit', closeGate);
+}
+
+function closeGate(): void {
+  for (const { target, errno } of binding().closeGate()) {
+    warn(
+      errno === 0
+        ? `the overlay at ${showPath(target)} was busy when the process ended, and has been detached lazily`
+        : `the overlay at ${showPath(target)} could not be unmounted when the process ended: ${systemError(errno).code}`,
+    );
+  }
+}
+
+// process.emitWarning() speaks on the next tick, and after the exit event there is none.
+function warn(message: string): void {
+  const warning = new Error(message);
+  warning.name = 'OverlayWarning';
+  process.emit('warning', warning);
+}

@@ -1,0 +1,106 @@
+/**
+ * Mounting an overlay: options → plan → one native call → a handle.
+ * @module
+ */
+import { publishMount } from '../events.ts';
+import { demandsMetacopy, kernelFeatures } from '../inspect/kernel.ts';
+import { ownSource, unownedSource } from '../inspect/owner.ts';
+import type { KernelFeatures, NativeMounted } from '../native/binding.ts';
+import { binding } from '../native/load.ts';
+import { installExitGate } from './exit.ts';
+import { explainMountFailure } from './explain.ts';
+import { type CheckedOptions, checkOptions, type OverlayOptions } from './options.ts';
+import { Overlay } from './overlay.ts';
+import { makePlan, type OverlayPlan, type PreparedPlan } from './plan.ts';
+import { mountReport } from './report.ts';
+
+/**
+ * Mounts an overlay. Resolves when it is mounted, verified and attached; rejects with everything taken back.
+ *
+ * Rests on fsopen(2), fsconfig(2), fsmount(2) and move_mount(2), or mount(2) where those are missing, and on
+ * https://docs.kernel.org/filesystems/overlayfs.html.
+ *
+ * @throws OverlayError with the reason in `code` and `findings`; `TypeError` `ERR_INVALID_ARG_VALUE` for a wrong type
+ * or an unknown option.
+ *
+ * @example
+ * ```ts
+ * import { mountOverlay } from 'overlayfs';
+ *
+ * await using overlay = await mountOverlay({
+ *   lower: ['/srv/app', '/srv/base'], // topmost first
+ *   upper: '/srv/box/upper',
+ *   work: '/srv/box/work',
+ *   target: '/srv/box/merged',
+ * });
+ * console.log(overlay.path('etc/hosts'), overlay.report.rung);
+ * // Unmounted here.
+ * ```
+ */
+export async function mountOverlay(options: OverlayOptions): Promise<Overlay> {
+  const checked = checkOptions(options);
+  checked.signal?.throwIfAborted();
+  const features = await kernelFeatures();
+  const prepared = await prepare(checked, features);
+  installExitGate();
+  const mounted = await carryOut(prepared, features);
+  const overlay = new Overlay(
+    mounted,
+    prepared,
+    mountReport(prepared, mounted),
+    checked.unmountOnSignals ?? [],
+  );
+  if (checked.signal?.aborted) {
+    await overlay.unmount();
+    throw checked.signal.reason;
+  }
+  return overlay;
+}
+
+/**
+ * What {@link mountOverlay} would send to the kernel with these options. Opens and changes nothing.
+ *
+ * @throws OverlayError for options that contradict; `TypeError` for a wrong type or an unknown option.
+ *
+ * @example
+ * ```ts
+ * import { planOverlay } from 'overlayfs';
+ *
+ * const plan = await planOverlay({ lower: ['/srv/app', '/srv/base'], metacopy: true });
+ * console.log(plan.options); // { redirect_dir: 'on', index: 'off', … }
+ * ```
+ */
+export async function planOverlay(options: OverlayOptions): Promise<OverlayPlan> {
+  const checked = checkOptions(options);
+  return (await prepare(checked, await kernelFeatures())).plan;
+}
+
+async function prepare(options: CheckedOptions, features: KernelFeatures): Promise<PreparedPlan> {
+  const asksVerity = options.verity !== undefined && options.verity !== 'off';
+  const asksData = options.dataOnlyLower.length > 0;
+  const demands =
+    options.metacopy === undefined &&
+    features.nativeParser &&
+    ((asksVerity && (await demandsMetacopy('verity'))) ||
+      (asksData && (await demandsMetacopy('dataOnlyLower'))));
+  return makePlan(options, { features, demandsMetacopy: demands, ownSource: ownSource(), unownedSource });
+}
+
+async function carryOut(prepared: PreparedPlan, features: KernelFeatures): Promise<NativeMounted> {
+  const { target, source } = prepared.plan;
+  const started = performance.now();
+  const event = () => ({
+    ...(target === undefined ? {} : { target }),
+    source,
+    duration: performance.now() - started,
+  });
+  try {
+    const mounted = await binding().mountOverlay(prepared.native);
+    publishMount(() => ({ ...event(), rung: mounted.rung }));
+    return mounted;
+  } catch (failure) {
+    const error = await explainMountFailure(prepared, features, failure);
+    publishMount(() => ({ ...event(), error }));
+    throw error;
+  }
+}

@@ -1,0 +1,36 @@
+/**
+ * The flags of `fs.open`, which Node.js translates only for itself.
+ * @module
+ */
+import { constants } from 'node:fs';
+import { invalidArgument } from '../errors.ts';
+
+const { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_APPEND, O_EXCL, O_SYNC } = constants;
+
+/** O_PATH of open(2): locates a file without opening it. Not among Node's constants; the same on x64 and arm64. */
+export const O_PATH = 0o10000000;
+
+const words: Readonly<Record<string, number>> = {
+  r: O_RDONLY,
+  rs: O_RDONLY | O_SYNC,
+  'r+': O_RDWR,
+  'rs+': O_RDWR | O_SYNC,
+  w: O_WRONLY | O_CREAT | O_TRUNC,
+  wx: O_WRONLY | O_CREAT | O_TRUNC | O_EXCL,
+  'w+': O_RDWR | O_CREAT | O_TRUNC,
+  'wx+': O_RDWR | O_CREAT | O_TRUNC | O_EXCL,
+  a: O_WRONLY | O_CREAT | O_APPEND,
+  ax: O_WRONLY | O_CREAT | O_APPEND | O_EXCL,
+  'a+': O_RDWR | O_CREAT | O_APPEND,
+  'ax+': O_RDWR | O_CREAT | O_APPEND | O_EXCL,
+  as: O_WRONLY | O_CREAT | O_APPEND | O_SYNC,
+  'as+': O_RDWR | O_CREAT | O_APPEND | O_SYNC,
+};
+
+/** The bits of `'r'`, `'w+'` and so on; numbers are taken as they are. */
+export function openFlags(flags: string | number): number {
+  if (typeof flags === 'number' && Number.isInteger(flags) && flags >= 0) return flags;
+  const bits = typeof flags === 'string' ? words[flags] : undefined;
+  if (bits === undefined) throw invalidArgument('flags', flags, 'must be the flags of fs.open');
+  return bits;
+}

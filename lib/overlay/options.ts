@@ -1,0 +1,221 @@
+/**
+ * What a caller may ask of a mount: the option object, closed, checked and with its paths as absolute bytes.
+ * @module
+ */
+
+import { invalidArgument } from '../errors.ts';
+import type { NativeRef, Propagation } from '../native/binding.ts';
+import { absolutePath, directoryRef } from '../paths.ts';
+import type { DirRef, LayerStack, PathLike } from '../types.ts';
+
+/** Flags of the mount itself (not of its superblock), as mount(8) names them. */
+export interface MountFlags {
+  readonly noexec?: boolean;
+  readonly nosuid?: boolean;
+  readonly nodev?: boolean;
+  readonly noatime?: boolean;
+  readonly nodiratime?: boolean;
+  readonly relatime?: boolean;
+  readonly strictatime?: boolean;
+}
+
+/**
+ * What {@link mountOverlay} takes. Only `lower` is required; options that are not given have the defaults named here,
+ * whatever the kernel module's own defaults are.
+ *
+ * @see https://docs.kernel.org/filesystems/overlayfs.html
+ */
+export interface OverlayOptions extends LayerStack {
+  /** In place of `upper` and `work`: a private tmpfs (of `size` bytes) that goes with the mount. */
+  readonly scratch?: true | { readonly size?: bigint };
+  /** Where to attach it. Without a target the overlay is a detached view, reachable only through its descriptor. */
+  readonly target?: PathLike;
+  /** Make the target (one level, mode 0755) if it is missing, and remove it again at unmount. Default false. */
+  readonly mkdirTarget?: boolean;
+  /** A read-only superblock; allowed with an upper too. Default false. */
+  readonly readonly?: boolean;
+  /** Add an empty lower where the kernel would refuse a single one without an upper. Default false. */
+  readonly allowSingleLower?: boolean;
+  /** Leave it mounted when the process ends. Default false. */
+  readonly keepOnExit?: boolean;
+  /** Ask the kernel whether upper or work are in use by a live overlay. Default true; costs about 0.3 ms. */
+  readonly checkInUse?: boolean;
+  /** Remove the marker that a volatile mount left in the work directory, knowing that its last writes may be lost. */
+  readonly removeVolatileMarker?: boolean;
+  /** Refuse an upper without extended attributes, in place of reporting a degradation. Default false. */
+  readonly strict?: boolean;
+  /** Inode numbers that are unique across layers. Default `'off'`. */
+  readonly xino?: 'on' | 'off' | 'auto';
+  /** File handles that survive copy-up, for NFS export. Default false; true turns `index` on. */
+  readonly nfsExport?: boolean;
+  /** The uuid of the overlay's superblock. The kernel's default is `'auto'` (Linux 6.6). */
+  readonly uuid?: 'on' | 'off' | 'null' | 'auto';
+  /** Whether fs-verity digests of metacopy files are checked (Linux 6.6). */
+  readonly verity?: 'on' | 'off' | 'require';
+  /** Never sync the upper: fast, and after a crash the upper must be thrown away. Default false. */
+  readonly volatile?: boolean;
+  /** Anything else that this kernel knows, passed on as it is; refused for what is an option of its own here. */
+  readonly kernelOptions?: Readonly<Record<string, string | true>>;
+  readonly mountFlags?: MountFlags;
+  /** How mounts below the target travel between mount namespaces. Default `'private'`. */
+  readonly propagation?: Propagation;
+  /** Shown as the source in mount tables. The default names the owning process, for {@link unmountOrphans}. */
+  readonly source?: string;
+  /** `'auto'`: the best that the kernel has; `'mount'` forces mount(2), `'fsconfig'` the newer calls. */
+  readonly mountApi?: 'auto' | 'fsconfig' | 'mount';
+  /** Unmount when one of these arrives, then let it take its course. Default none; not available in workers. */
+  readonly unmountOnSignals?: readonly NodeJS.Signals[];
+  readonly signal?: AbortSignal;
+}
+
+/** The same, checked: paths absolute and in bytes, every value of its type. Not yet known to make sense together. */
+export interface CheckedOptions extends Omit<OverlayOptions, keyof LayerPaths> {
+  readonly lower: readonly NativeRef[];
+  readonly dataOnlyLower: readonly NativeRef[];
+  readonly upper?: NativeRef;
+  readonly work?: NativeRef;
+  readonly target?: Buffer;
+}
+interface LayerPaths {
+  lower: unknown;
+  dataOnlyLower: unknown;
+  upper: unknown;
+  work: unknown;
+  target: unknown;
+}
+
+type Check = (value: unknown, name: string) => void;
+
+const boolean: Check = (value, name) => {
+  if (typeof value !== 'boolean') throw invalidArgument(name, value, 'must be a boolean');
+};
+const string: Check = (value, name) => {
+  if (typeof value !== 'string') throw invalidArgument(name, value, 'must be a string');
+  if (value.includes('\0')) throw invalidArgument(name, value, 'must not contain a NUL byte');
+};
+const oneOf =
+  (...words: readonly string[]): Check =>
+  (value, name) => {
+    if (typeof value !== 'string' || !words.includes(value)) {
+      throw invalidArgument(name, value, `must be one of ${words.map((word) => `'${word}'`).join(', ')}`);
+    }
+  };
+const anything: Check = () => {};
+
+const mountFlagNames = ['noexec', 'nosuid', 'nodev', 'noatime', 'nodiratime', 'relatime', 'strictatime'];
+
+const checks: Record<keyof OverlayOptions, Check> = {
+  lower: anything,
+  dataOnlyLower: anything,
+  upper: anything,
+  work: anything,
+  target: anything,
+  index: boolean,
+  metacopy: boolean,
+  userxattr: boolean,
+  redirectDir: oneOf('on', 'follow', 'nofollow'),
+  scratch: (value, name) => {
+    if (value === true) return;
+    const { size } = closed(value, name, ['size']);
+    if (size !== undefined && (typeof size !== 'bigint' || size <= 0n || size > 0x7fffffffffffffffn)) {
+      throw invalidArgument(`${name}.size`, size, 'must be a positive bigint of bytes');
+    }
+  },
+  mkdirTarget: boolean,
+  readonly: boolean,
+  allowSingleLower: boolean,
+  keepOnExit: boolean,
+  checkInUse: boolean,
+  removeVolatileMarker: boolean,
+  strict: boolean,
+  xino: oneOf('on', 'off', 'auto'),
+  nfsExport: boolean,
+  uuid: oneOf('on', 'off', 'null', 'auto'),
+  verity: oneOf('on', 'off', 'require'),
+  volatile: boolean,
+  kernelOptions: (value, name) => {
+    for (const [key, content] of Object.entries(record(value, name)))
+      kernelOption(key, content, `${name}.${key}`);
+  },
+  mountFlags: (value, name) => {
+    for (const [key, flag] of Object.entries(closed(value, name, mountFlagNames))) {
+      if (flag !== undefined) boolean(flag, `${name}.${key}`);
+    }
+  },
+  propagation: oneOf('private', 'slave', 'shared', 'unbindable'),
+  source: string,
+  mountApi: oneOf('auto', 'fsconfig', 'mount'),
+  unmountOnSignals: (value, name) => {
+    if (!Array.isArray(value)) throw invalidArgument(name, value, 'must be an array of signal names');
+    for (const signal of value) string(signal, name);
+  },
+  signal: (value, name) => {
+    if (!(value instanceof AbortSignal)) throw invalidArgument(name, value, 'must be an AbortSignal');
+  },
+};
+
+const modelled: Readonly<Record<string, string>> = {
+  lowerdir: 'lower',
+  'lowerdir+': 'lower',
+  'datadir+': 'dataOnlyLower',
+  upperdir: 'upper',
+  workdir: 'work',
+  redirect_dir: 'redirectDir',
+  index: 'index',
+  nfs_export: 'nfsExport',
+  xino: 'xino',
+  metacopy: 'metacopy',
+  uuid: 'uuid',
+  verity: 'verity',
+  userxattr: 'userxattr',
+  volatile: 'volatile',
+  source: 'source',
+  ro: 'readonly',
+  rw: 'readonly',
+};
+
+/** Checks types and keys, and takes the current directory: everything that must be done before the first `await`. */
+export function checkOptions(options: OverlayOptions): CheckedOptions {
+  const given = closed(options, 'options', Object.keys(checks));
+  for (const [name, check] of Object.entries(checks)) {
+    if (given[name] !== undefined) check(given[name], name);
+  }
+  const { lower, dataOnlyLower, upper, work, target, ...rest } = options;
+  if (lower === undefined) throw invalidArgument('lower', lower, 'must be given');
+  return {
+    ...rest,
+    lower: refs(lower, 'lower'),
+    dataOnlyLower: dataOnlyLower === undefined ? [] : refs(dataOnlyLower, 'dataOnlyLower'),
+    ...(upper === undefined ? {} : { upper: directoryRef(upper, 'upper') }),
+    ...(work === undefined ? {} : { work: directoryRef(work, 'work') }),
+    ...(target === undefined ? {} : { target: absolutePath(target, 'target') }),
+  };
+}
+
+function refs(value: DirRef | readonly DirRef[], name: string): readonly NativeRef[] {
+  if (!Array.isArray(value)) return [directoryRef(value as DirRef, name)];
+  return value.map((ref: DirRef, index) => directoryRef(ref, `${name}[${index}]`));
+}
+
+function kernelOption(key: string, value: unknown, name: string): void {
+  const own = modelled[key];
+  if (own !== undefined) throw invalidArgument(name, value, `has an option of its own: ${own}`);
+  if (key === '' || /[=,\0]/.test(key)) throw invalidArgument(name, key, 'is no option name');
+  if (value !== true) string(value, name);
+}
+
+/** An object whose keys must all be known: a misspelt option must not be ignored. */
+export function closed(value: unknown, name: string, known: readonly string[]): Record<string, unknown> {
+  const object = record(value, name);
+  const unknown = Object.keys(object).find((key) => !known.includes(key));
+  if (unknown !== undefined)
+    throw invalidArgument(`${name}.${unknown}`, object[unknown], 'is not a known option');
+  return object;
+}
+
+function record(value: unknown, name: string): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw invalidArgument(name, value, 'must be an object');
+  }
+  return value as Record<string, unknown>;
+}

@@ -1,0 +1,72 @@
+/**
+ * What was done, as opposed to planned: nothing falls back, degrades or goes unchecked in silence.
+ * @module
+ */
+import type { NativeAttempt, NativeMounted, Rung } from '../native/binding.ts';
+import type { Finding } from '../types.ts';
+import { whatFailed } from './explain.ts';
+import { inUseUnknown, type PreparedPlan } from './plan.ts';
+
+/** How an overlay came to be. */
+export interface MountReport {
+  /**
+   * The way in which the kernel took it: `layer-fds`, fsconfig(2) with layers as descriptors (Linux 6.13);
+   * `layer-names`, fsconfig(2) with `lowerdir+` (6.7); `joined-names`, fsconfig(2) with one `lowerdir`; `mount`,
+   * mount(2); `mount-fd-names`, mount(2) with layers as descriptor numbers.
+   */
+  readonly rung: Rung;
+  /** The better ways that this kernel turned out not to have, in the order in which they were tried. */
+  readonly fallbacks: readonly { readonly rung: Rung; readonly reason: string }[];
+  /** What the kernel ignores or cannot do here. */
+  readonly degradations: readonly Finding[];
+  /** What could not be checked. */
+  readonly unverified: readonly Finding[];
+  /** The parent mount was shared: copies of the overlay have appeared in its peers, and go with it. */
+  readonly propagated: boolean;
+  /** The target directory was made, and will be removed at unmount. */
+  readonly madeTarget: boolean;
+}
+
+/** Makes the report of a mount that succeeded. */
+export function mountReport({ plan }: PreparedPlan, mounted: NativeMounted): MountReport {
+  const unverified: Finding[] = plan.degradations.filter(
+    ({ code }) => code === 'WARN_OVERLAY_IN_USE_UNKNOWN',
+  );
+  if (mounted.inUseUnknown !== undefined && mounted.inUseUnknown !== '') {
+    unverified.push(inUseUnknown(mounted.inUseUnknown));
+  }
+  if (!mounted.containmentVerified) {
+    unverified.push({
+      code: 'WARN_OVERLAY_CONTAINMENT_UNVERIFIED',
+      severity: 'warning',
+      detail:
+        'a layer is on a mount outside this mount namespace, so whether upper or work lie inside it is not known',
+      fix: 'Make sure that upper and work lie outside every lower',
+    });
+  }
+  const degradations = plan.degradations.filter((finding) => !unverified.includes(finding));
+  if (mounted.upperWithoutXattrs) {
+    degradations.push({
+      code: 'WARN_OVERLAY_UPPER_WITHOUT_XATTRS',
+      severity: 'warning',
+      ...(plan.upper === undefined ? {} : { path: plan.upper }),
+      detail:
+        'the file system of the upper has no extended attributes: directories of a lower cannot be removed or renamed',
+      fix: 'Use an upper on ext4, xfs, btrfs or tmpfs',
+    });
+  }
+  return {
+    rung: mounted.rung,
+    fallbacks: mounted.attempts.map((attempt) => ({ rung: attempt.rung, reason: fallbackReason(attempt) })),
+    degradations,
+    unverified,
+    propagated: mounted.propagated,
+    madeTarget: mounted.madeTarget,
+  };
+}
+
+function fallbackReason(attempt: NativeAttempt): string {
+  return attempt.kernel === undefined
+    ? whatFailed(attempt)
+    : `${whatFailed(attempt)} (${attempt.kernel.toString()})`;
+}

@@ -1,0 +1,164 @@
+/**
+ * Unmounting: waiting for what keeps a mount busy, and saying why when it does not let go.
+ * @module
+ */
+import { constants } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { invalidArgument, type OverlayError, overlayError } from '../errors.ts';
+import { publishUnmount } from '../events.ts';
+import type { NativeError } from '../native/binding.ts';
+import { binding } from '../native/load.ts';
+import { absolutePath, showPath } from '../paths.ts';
+import type { PathLike } from '../types.ts';
+import { exiting, isNativeError, nativeDetails, whatFailed } from './explain.ts';
+import { closed } from './options.ts';
+
+/** How to unmount. */
+export interface UnmountOptions {
+  /**
+   * Take the mount out of the tree at once, although files are open in it (MNT_DETACH). The superblock lives on until
+   * they are closed, upper and work stay in use, and mounting them again meanwhile corrupts the upper. Default false.
+   */
+  readonly lazy?: boolean;
+  /** How long to try again while it is busy, in milliseconds. Default 5000. */
+  readonly timeout?: number;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Unmounts the topmost mount at `target`, if it is an overlay. Unmounting a writable overlay that is not volatile syncs
+ * the whole file system that its upper is on, and may take seconds.
+ *
+ * Rests on umount2(2).
+ *
+ * @throws OverlayError `ERR_OVERLAY_NOT_AN_OVERLAY` when something else is mounted there, or nothing;
+ * `ERR_OVERLAY_BUSY` when it is still busy after `timeout`.
+ *
+ * @example
+ * ```ts
+ * import { unmount } from 'overlayfs';
+ *
+ * await unmount('/mnt/merged');
+ * ```
+ */
+export async function unmount(target: PathLike, options: UnmountOptions = {}): Promise<void> {
+  const path = absolutePath(target, 'target');
+  const checked = checkUnmountOptions(options, unmountKeys);
+  await whileBusy(showPath(path), checked, () => binding().unmountTarget(path, checked.lazy ?? false));
+}
+
+/** The keys of {@link UnmountOptions}. */
+export const unmountKeys: readonly string[] = ['lazy', 'timeout', 'signal'];
+
+/** Checks the options of an unmount. */
+export function checkUnmountOptions<T extends UnmountOptions>(options: T, keys: readonly string[]): T {
+  closed(options, 'options', keys);
+  const { lazy, timeout, signal } = options;
+  if (lazy !== undefined && typeof lazy !== 'boolean')
+    throw invalidArgument('lazy', lazy, 'must be a boolean');
+  if (timeout !== undefined && !(typeof timeout === 'number' && timeout >= 0)) {
+    throw invalidArgument('timeout', timeout, 'must be a number of milliseconds, 0 or more');
+  }
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw invalidArgument('signal', signal, 'must be an AbortSignal');
+  }
+  return options;
+}
+
+/** Tries until it is no longer busy, the time is up, or the caller gives up. */
+export async function whileBusy<T>(
+  target: string | undefined,
+  { timeout = 5000, lazy = false, signal }: UnmountOptions,
+  attempt: () => Promise<T>,
+): Promise<T> {
+  const started = performance.now();
+  const duration = () => performance.now() - started;
+  for (let pause = 1; ; pause = Math.min(pause * 2, 100)) {
+    signal?.throwIfAborted();
+    try {
+      const result = await attempt();
+      publishUnmount(() => ({ ...place(target), lazy, duration: duration() }));
+      return result;
+    } catch (error) {
+      const left = timeout - duration();
+      if (!isBusy(error) || left <= 0) {
+        const explained = explainUnmountFailure(error, target);
+        publishUnmount(() => ({ ...place(target), lazy, duration: duration(), error: explained }));
+        throw explained;
+      }
+      await sleep(Math.min(pause, left), undefined, signal === undefined ? {} : { signal }).catch(() => {
+        throw signal?.reason;
+      });
+    }
+  }
+}
+
+const place = (target: string | undefined) => (target === undefined ? {} : { target });
+
+// EBUSY from another call than umount2 means that another mount is on top: waiting does not help.
+function isBusy(error: unknown): boolean {
+  return isNativeError(error) && error.errno === -constants.errno.EBUSY && error.syscall === 'umount2';
+}
+
+function explainUnmountFailure(error: unknown, target = 'the detached view'): unknown {
+  if (!isNativeError(error)) return error;
+  return unmountError(error, target);
+}
+
+function unmountError(error: NativeError, target: string): OverlayError {
+  const { errno } = constants;
+  const details = { path: target, ...nativeDetails(error) };
+  switch (-error.errno) {
+    case errno.ECANCELED:
+      return exiting(error);
+    case errno.EBUSY:
+      return error.syscall === 'umount2'
+        ? overlayError(
+            'ERR_OVERLAY_BUSY',
+            `${target} is busy: a file in it is open, a process has its directory there, or something is mounted below`,
+            'Close what is open there (`fuser -vm` names the processes) and unmount again; `lazy` detaches it regardless',
+            details,
+          )
+        : overlayError(
+            'ERR_OVERLAY_TARGET_COVERED',
+            `another mount lies over the overlay at ${details.path}`,
+            'Unmount that one first',
+            details,
+          );
+    case errno.EPERM:
+    case errno.EACCES:
+      return overlayError(
+        'ERR_OVERLAY_NO_PRIVILEGE',
+        `unmounting ${target} needs CAP_SYS_ADMIN`,
+        'Do it as the user who mounted it',
+        details,
+      );
+    default:
+      if (error.syscall === 'syncfs' || error.syscall === 'unlinkat') {
+        return overlayError(
+          'ERR_OVERLAY_SYNC_FAILED',
+          `the overlay is unmounted, but its upper could not be made durable: ${whatFailed(error)}`,
+          'The volatile marker is still there: treat the upper as damaged',
+          details,
+        );
+      }
+      if (
+        error.syscall === 'umount2'
+          ? -error.errno === errno.EINVAL
+          : ['fstatfs', 'openat'].includes(error.syscall)
+      ) {
+        return overlayError(
+          'ERR_OVERLAY_NOT_AN_OVERLAY',
+          `no overlay is mounted at ${target}`,
+          'Name the directory that it is mounted on; listOverlays() tells all',
+          details,
+        );
+      }
+      return overlayError(
+        'ERR_OVERLAY_UNMOUNT_FAILED',
+        `${target}: ${whatFailed(error)}`,
+        'See errno',
+        details,
+      );
+  }
+}
