@@ -42,7 +42,8 @@
             "native/core/overlay_unmount.cc",
             "native/core/scratch.cc",
             "native/core/sys.cc",
-            "native/core/work_directory.cc"
+            "native/core/work_directory.cc",
+            "native/core/xattr.cc"
           ]
         }]
       ]

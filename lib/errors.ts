@@ -164,9 +164,19 @@ export function systemError(errno: number): { readonly code: string; readonly te
 }
 
 /** An error as `node:fs` makes it, for what is wrong with a file inside an overlay. */
-export function fileError(errno: number, syscall: string, path: string): NodeJS.ErrnoException {
+export function fileError(
+  errno: number,
+  syscall: string,
+  path: string,
+  cause: unknown,
+): NodeJS.ErrnoException {
   const { code, text } = systemError(errno);
-  return Object.assign(new Error(`${code}: ${text}, ${syscall} '${path}'`), { errno, code, syscall, path });
+  return Object.assign(new Error(`${code}: ${text}, ${syscall} '${path}'`, { cause }), {
+    errno,
+    code,
+    syscall,
+    path,
+  });
 }
 
 /** A wrong type, an unknown key or a NUL byte: what a type checker would have caught. */

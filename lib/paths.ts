@@ -46,6 +46,29 @@ export function directoryRef(ref: DirRef, name: string): Buffer | number {
   return fd;
 }
 
+/**
+ * A path below `root`, joined by names alone: `.` and empty names are dropped, and `..` that would leave the root throws.
+ */
+export function joinInside(root: Buffer, segments: readonly PathLike[]): Buffer {
+  const names: string[] = [];
+  for (const name of segments.flatMap((segment) =>
+    pathBytes(segment, 'path').toString('latin1').split('/'),
+  )) {
+    if (name === '' || name === '.') continue;
+    if (name !== '..') names.push(name);
+    else if (names.pop() === undefined) {
+      throw overlayError(
+        'ERR_OVERLAY_PATH_ESCAPES',
+        'the path leads out of the overlay by `..`',
+        'Give a path inside the overlay',
+      );
+    }
+  }
+  if (names.length === 0) return root;
+  const prefix = root.at(-1) === SLASH ? root.subarray(0, -1) : root;
+  return Buffer.concat([prefix, Buffer.from(names.map((name) => `/${name}`).join(''), 'latin1')]);
+}
+
 /** A path for people: UTF-8 as it is, other bytes as `\xNN`. */
 export function showPath(bytes: Uint8Array): string {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);

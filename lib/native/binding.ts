@@ -156,7 +156,7 @@ export type DirectoryFacts =
       readonly mount?: NativeMountInfo;
     };
 
-/** A mount that was still there when the process ended; `errno` 0: it has been detached lazily. */
+/** A mount that did not go at once; `errno` 0: it has been detached lazily. */
 export interface NativeExitOutcome {
   readonly target: Buffer;
   readonly errno: number;
@@ -177,7 +177,8 @@ export interface Binding {
   unmountTarget(target: Buffer, lazy: boolean): Promise<void>;
   /** By unique mount id only; false: it was gone already. */
   unmountById(mountId: bigint, target: Buffer): Promise<boolean>;
-  unmountNow(handle: NativeHandle): NativeError | undefined;
+  /** Undefined: it went at once. */
+  unmountNow(handle: NativeHandle): NativeExitOutcome | undefined;
   closeGate(): readonly NativeExitOutcome[];
   kernelFeatures(): Promise<KernelFeatures>;
   /** The errno that refuses a throw-away overlay with these options; 0 when it is taken. */
@@ -187,6 +188,8 @@ export interface Binding {
   ): Promise<number>;
   listOverlays(fromMountinfo: boolean): Promise<readonly (NativeMountInfo & { readonly own: boolean })[]>;
   directoryFacts(refs: readonly NativeRef[]): Promise<readonly DirectoryFacts[]>;
+  /** Every extended attribute of what `path` names, which is not followed if it is a symbolic link. */
+  readXattrs(path: Buffer): Promise<readonly (readonly [name: Buffer, value: Buffer])[]>;
   openRoot(handle: NativeHandle): Promise<number>;
   openInRoot(handle: NativeHandle, path: Buffer, flags: number, mode: number): Promise<number>;
 }

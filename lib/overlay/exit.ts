@@ -5,6 +5,7 @@
  */
 import { isMainThread } from 'node:worker_threads';
 import { systemError } from '../errors.ts';
+import type { NativeExitOutcome } from '../native/binding.ts';
 import { binding } from '../native/load.ts';
 import { showPath } from '../paths.ts';
 
@@ -18,13 +19,16 @@ export function installExitGate(): void {
 }
 
 function closeGate(): void {
-  for (const { target, errno } of binding().closeGate()) {
-    warn(
-      errno === 0
-        ? `the overlay at ${showPath(target)} was busy when the process ended, and has been detached lazily`
-        : `the overlay at ${showPath(target)} could not be unmounted when the process ended: ${systemError(errno).code}`,
-    );
-  }
+  for (const outcome of binding().closeGate()) warnOfOutcome(outcome, 'when the process ended');
+}
+
+/** Tells of a mount that did not simply go. */
+export function warnOfOutcome({ target, errno }: NativeExitOutcome, when: string): void {
+  warn(
+    errno === 0
+      ? `the overlay at ${showPath(target)} was busy ${when}, and has been detached lazily`
+      : `the overlay at ${showPath(target)} could not be unmounted ${when}: ${systemError(errno).code}`,
+  );
 }
 
 // process.emitWarning() speaks on the next tick, and after the exit event there is none.

@@ -75,6 +75,87 @@ export function exiting(error: NativeError): OverlayError {
   );
 }
 
+/** The error of a handle that stands for nothing any more. */
+export function notMounted(name: string): OverlayError {
+  return overlayError(
+    'ERR_OVERLAY_NOT_MOUNTED',
+    `the overlay ${name} has been unmounted`,
+    'Use the handle before unmount()',
+  );
+}
+
+/** The error of attaching what is attached. */
+export function alreadyAttached(target: Buffer, asked: Buffer): OverlayError {
+  return overlayError(
+    'ERR_OVERLAY_ALREADY_ATTACHED',
+    `the overlay is attached at ${showPath(target)}`,
+    'Bind-mount it, or mount another',
+    { path: showPath(asked) },
+  );
+}
+
+/** The codes that a handle's methods end in when nothing more telling is known. */
+export type HandleErrorCode = 'ERR_OVERLAY_NOT_MOUNTED' | 'ERR_OVERLAY_REMOUNT_FAILED';
+
+/** Why a method of a handle failed. */
+export function explainHandleFailure(error: unknown, name: string, otherwise: HandleErrorCode): unknown {
+  if (!isNativeError(error)) return error;
+  switch (-error.errno) {
+    case constants.errno.ECANCELED:
+      return exiting(error);
+    case constants.errno.ENOENT:
+      return notMounted(name);
+    case constants.errno.EBUSY:
+      return overlayError(
+        otherwise,
+        `files in ${name} are open for writing`,
+        'Close them first',
+        nativeDetails(error),
+      );
+    default:
+      return overlayError(otherwise, `${name}: ${whatFailed(error)}`, 'See errno', nativeDetails(error));
+  }
+}
+
+/** Why a detached view could not be attached. */
+export function explainAttachFailure(error: unknown, target: Buffer): unknown {
+  if (!isNativeError(error)) return error;
+  const path = showPath(target);
+  const details = { ...nativeDetails(error), path };
+  switch (-error.errno) {
+    case constants.errno.ENOENT:
+      return overlayError(
+        'ERR_OVERLAY_TARGET_NOT_FOUND',
+        `the target ${path} does not exist`,
+        'Make the directory, or set mkdirTarget, which makes one level',
+        details,
+      );
+    case constants.errno.ENOTDIR:
+      return overlayError(
+        'ERR_OVERLAY_TARGET_NOT_DIRECTORY',
+        `the target ${path} is not a directory`,
+        'An overlay is mounted on a directory: correct the path',
+        details,
+      );
+    case constants.errno.EPERM:
+      return overlayError(
+        'ERR_OVERLAY_NO_PRIVILEGE',
+        'attaching needs CAP_SYS_ADMIN, which this process has not',
+        'Run it as root, or inside a user namespace',
+        details,
+      );
+    case constants.errno.ECANCELED:
+      return exiting(error);
+    default:
+      return overlayError(
+        'ERR_OVERLAY_TARGET_UNREACHABLE',
+        `the target ${path} cannot be mounted on: ${whatFailed(error)}`,
+        'See errno',
+        details,
+      );
+  }
+}
+
 function shownPath(error: NativeError): string | undefined {
   return error.path === undefined ? undefined : showPath(error.path);
 }

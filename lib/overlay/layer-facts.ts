@@ -7,9 +7,12 @@ import type { DirectoryFacts, NativePlan, NativeRef } from '../native/binding.ts
 import { binding } from '../native/load.ts';
 import { showRef } from '../paths.ts';
 
+/** What a layer is for. */
+export type LayerRole = 'lower' | 'dataOnlyLower' | 'upper' | 'work';
+
 /** One layer that the caller named. */
 export interface Layer {
-  readonly role: 'lower' | 'dataOnlyLower' | 'upper' | 'work';
+  readonly role: LayerRole;
   readonly index: number;
   /** What to call it in a message: `lower[2]`, `upper`. */
   readonly label: string;

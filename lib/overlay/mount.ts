@@ -13,6 +13,7 @@ import { type CheckedOptions, checkOptions, type OverlayOptions } from './option
 import { Overlay } from './overlay.ts';
 import { makePlan, type OverlayPlan, type PreparedPlan } from './plan.ts';
 import { mountReport } from './report.ts';
+import { mountUnderSignals } from './signals.ts';
 
 /**
  * Mounts an overlay. Resolves when it is mounted, verified and attached; rejects with everything taken back.
@@ -43,13 +44,10 @@ export async function mountOverlay(options: OverlayOptions): Promise<Overlay> {
   const features = await kernelFeatures();
   const prepared = await prepare(checked, features);
   installExitGate();
-  const mounted = await carryOut(prepared, features);
-  const overlay = new Overlay(
-    mounted,
-    prepared,
-    mountReport(prepared, mounted),
-    checked.unmountOnSignals ?? [],
+  const { mounted, release } = await mountUnderSignals(checked.unmountOnSignals ?? [], () =>
+    carryOut(prepared, features),
   );
+  const overlay = new Overlay(mounted, prepared, mountReport(prepared, mounted), release);
   if (checked.signal?.aborted) {
     await overlay.unmount();
     throw checked.signal.reason;

@@ -7,9 +7,6 @@ import { invalidArgument } from '../errors.ts';
 
 const { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_APPEND, O_EXCL, O_SYNC } = constants;
 
-/** O_PATH of open(2): locates a file without opening it. Not among Node's constants; the same on x64 and arm64. */
-export const O_PATH = 0o10000000;
-
 const words: Readonly<Record<string, number>> = {
   r: O_RDONLY,
   rs: O_RDONLY | O_SYNC,
@@ -30,7 +27,7 @@ const words: Readonly<Record<string, number>> = {
 /** The bits of `'r'`, `'w+'` and so on; numbers are taken as they are. */
 export function openFlags(flags: string | number): number {
   if (typeof flags === 'number' && Number.isInteger(flags) && flags >= 0) return flags;
-  const bits = typeof flags === 'string' ? words[flags] : undefined;
+  const bits = typeof flags === 'string' && Object.hasOwn(words, flags) ? words[flags] : undefined;
   if (bits === undefined) throw invalidArgument('flags', flags, 'must be the flags of fs.open');
   return bits;
 }

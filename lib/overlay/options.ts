@@ -2,7 +2,7 @@
  * What a caller may ask of a mount: the option object, closed, checked and with its paths as absolute bytes.
  * @module
  */
-
+import { constants as os } from 'node:os';
 import { invalidArgument } from '../errors.ts';
 import type { NativeRef, Propagation } from '../native/binding.ts';
 import { absolutePath, directoryRef } from '../paths.ts';
@@ -102,6 +102,10 @@ const oneOf =
   };
 const anything: Check = () => {};
 
+const catchable: readonly unknown[] = Object.keys(os.signals).filter(
+  (signal) => signal !== 'SIGKILL' && signal !== 'SIGSTOP',
+);
+
 const mountFlagNames = ['noexec', 'nosuid', 'nodev', 'noatime', 'nodiratime', 'relatime', 'strictatime'];
 
 const checks: Record<keyof OverlayOptions, Check> = {
@@ -147,7 +151,9 @@ const checks: Record<keyof OverlayOptions, Check> = {
   mountApi: oneOf('auto', 'fsconfig', 'mount'),
   unmountOnSignals: (value, name) => {
     if (!Array.isArray(value)) throw invalidArgument(name, value, 'must be an array of signal names');
-    for (const signal of value) string(signal, name);
+    for (const signal of value) {
+      if (!catchable.includes(signal)) throw invalidArgument(name, signal, 'is no signal that can be caught');
+    }
   },
   signal: (value, name) => {
     if (!(value instanceof AbortSignal)) throw invalidArgument(name, value, 'must be an AbortSignal');
@@ -198,8 +204,8 @@ function refs(value: DirRef | readonly DirRef[], name: string): readonly NativeR
 }
 
 function kernelOption(key: string, value: unknown, name: string): void {
-  const own = modelled[key];
-  if (own !== undefined) throw invalidArgument(name, value, `has an option of its own: ${own}`);
+  if (Object.hasOwn(modelled, key))
+    throw invalidArgument(name, value, `has an option of its own: ${modelled[key]}`);
   if (key === '' || /[=,\0]/.test(key)) throw invalidArgument(name, key, 'is no option name');
   if (value !== true) string(value, name);
 }

@@ -2,24 +2,25 @@
  * The handle of a mounted overlay.
  * @module
  */
-import { close, constants } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
-import { constants as os } from 'node:os';
-import { promisify } from 'node:util';
-import { fileError, invalidArgument, OverlayError, overlayError } from '../errors.ts';
-import type { NativeAttached, NativeHandle, NativeMounted } from '../native/binding.ts';
+import type { FileHandle } from 'node:fs/promises';
+import { invalidArgument, OverlayError, overlayError } from '../errors.ts';
+import type { NativeHandle, NativeMounted } from '../native/binding.ts';
 import { binding } from '../native/load.ts';
-import { absolutePath, exactString, pathBytes, showPath } from '../paths.ts';
+import { absolutePath, exactString, joinInside, pathBytes, showPath } from '../paths.ts';
 import type { DirRef, LayerSource, LayerStack, MountRef, PathLike } from '../types.ts';
-import { exiting, isNativeError, nativeDetails, whatFailed } from './explain.ts';
-import { O_PATH, openFlags } from './open-flags.ts';
+import {
+  alreadyAttached,
+  explainAttachFailure,
+  explainHandleFailure,
+  type HandleErrorCode,
+  notMounted,
+} from './explain.ts';
+import { openFlags } from './open-flags.ts';
+import { openInRoot } from './open-in-root.ts';
 import { closed } from './options.ts';
 import type { OverlayPlan, PreparedPlan } from './plan.ts';
 import type { MountReport } from './report.ts';
-import { unmountOnSignals } from './signals.ts';
 import { checkUnmountOptions, type UnmountOptions, unmountKeys, whileBusy } from './unmount.ts';
-
-const closeFd = promisify(close);
 
 /** How to unmount an overlay by its handle. */
 export interface OverlayUnmountOptions extends UnmountOptions {
@@ -62,7 +63,7 @@ export class Overlay implements AsyncDisposable, LayerSource, MountRef {
     mounted: NativeMounted,
     prepared: PreparedPlan,
     report: MountReport,
-    signals: readonly NodeJS.Signals[],
+    ignoreSignals: () => void,
   ) {
     this.plan = prepared.plan;
     this.report = report;
@@ -71,7 +72,7 @@ export class Overlay implements AsyncDisposable, LayerSource, MountRef {
     this.#fd = mounted.fd;
     this.#target = prepared.native.target;
     this.#mountId = mounted.mountId;
-    this.#ignoreSignals = unmountOnSignals(signals, mounted.handle);
+    this.#ignoreSignals = ignoreSignals;
   }
 
   /** Where it is attached; absent while detached. Bytes that are not UTF-8 are shown as `\xNN`: see `targetBytes`. */
@@ -138,26 +139,7 @@ export class Overlay implements AsyncDisposable, LayerSource, MountRef {
   /** The same in bytes. */
   pathBytes(...segments: PathLike[]): Buffer {
     this.#mustBeMounted();
-    const root = this.#target ?? Buffer.from(`/proc/self/fd/${this.#fd}`);
-    const names: string[] = [];
-    for (const segment of segments) {
-      for (const name of pathBytes(segment, 'path').toString('latin1').split('/')) {
-        if (name === '' || name === '.') continue;
-        if (name !== '..') names.push(name);
-        else if (names.pop() === undefined) {
-          throw overlayError(
-            'ERR_OVERLAY_PATH_ESCAPES',
-            'the path leads out of the overlay by `..`',
-            'Give a path inside the overlay',
-          );
-        }
-      }
-    }
-    const inside = names.map((name) => `/${name}`).join('');
-    return Buffer.concat([
-      root.equals(Buffer.from('/')) && inside !== '' ? Buffer.alloc(0) : root,
-      Buffer.from(inside, 'latin1'),
-    ]);
+    return joinInside(this.#target ?? Buffer.from(`/proc/self/fd/${this.#fd}`), segments);
   }
 
   /**
@@ -171,42 +153,15 @@ export class Overlay implements AsyncDisposable, LayerSource, MountRef {
   async open(path: PathLike, flags: string | number = 'r', mode = 0o666): Promise<FileHandle> {
     const bytes = pathBytes(path, 'path');
     const bits = openFlags(flags);
-    if (!Number.isInteger(mode) || mode < 0 || mode > 0o7777)
+    if (!Number.isInteger(mode) || mode < 0 || mode > 0o7777) {
       throw invalidArgument('mode', mode, 'must be an octal mode');
-    const { O_CREAT, O_EXCL, O_TRUNC, O_NOFOLLOW, O_DIRECTORY } = constants;
-    // A file that exists is only located here, and really opened under the name of its descriptor: opening a FIFO or a
-    // device twice would not be the same.
-    const creates = (bits & O_CREAT) !== 0;
-    const located = await this.#onHandle(async () => {
-      const locate = creates ? bits : O_PATH | (bits & (O_NOFOLLOW | O_DIRECTORY));
-      try {
-        return await binding().openInRoot(this.#handle, bytes, locate, creates ? mode : 0);
-      } catch (error) {
-        throw isNativeError(error)
-          ? this.#explainOpen(error.errno, error.syscall, showPath(bytes), error)
-          : error;
-      }
-    });
-    try {
-      return await open(
-        `/proc/self/fd/${located}`,
-        bits & ~(creates ? O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW : O_NOFOLLOW),
-      );
-    } catch (error) {
-      const { errno = 0, syscall = 'open' } = error as NodeJS.ErrnoException;
-      throw fileError(errno, syscall, showPath(bytes));
-    } finally {
-      await closeFd(located);
     }
+    return this.#onHandle('ERR_OVERLAY_NOT_MOUNTED', () => openInRoot(this.#handle, bytes, bits, mode));
   }
 
   /** A descriptor of the overlay's root directory. The caller's to close; while it is open, `unmount()` is busy. */
   async openRoot(): Promise<number> {
-    return this.#onHandle(() =>
-      binding()
-        .openRoot(this.#handle)
-        .catch((error) => this.#explain(error, 'ERR_OVERLAY_NOT_MOUNTED')),
-    );
+    return this.#onHandle('ERR_OVERLAY_NOT_MOUNTED', () => binding().openRoot(this.#handle));
   }
 
   /**
@@ -219,19 +174,15 @@ export class Overlay implements AsyncDisposable, LayerSource, MountRef {
     const { mkdirTarget = false } = closed(options, 'options', ['mkdirTarget']);
     if (typeof mkdirTarget !== 'boolean')
       throw invalidArgument('mkdirTarget', mkdirTarget, 'must be a boolean');
-    await this.#onHandle(async () => {
-      if (this.#target !== undefined) {
-        throw overlayError(
-          'ERR_OVERLAY_ALREADY_ATTACHED',
-          `the overlay is attached at ${this.target}`,
-          'Bind-mount it, or mount another',
-          { path: showPath(path) },
-        );
-      }
-      const attached = await binding()
-        .attach(this.#handle, path, mkdirTarget, this.plan.propagation)
-        .catch((error) => this.#explainAttach(error, path));
-      this.#attachedAt(path, attached);
+    await this.#onHandle('ERR_OVERLAY_NOT_MOUNTED', async () => {
+      if (this.#target !== undefined) throw alreadyAttached(this.#target, path);
+      const attaching = binding().attach(this.#handle, path, mkdirTarget, this.plan.propagation);
+      const attached = await attaching.catch((error) => {
+        throw explainAttachFailure(error, path);
+      });
+      this.#target = path;
+      this.#fd = undefined;
+      this.#mountId = attached.mountId;
     });
   }
 
@@ -243,11 +194,7 @@ export class Overlay implements AsyncDisposable, LayerSource, MountRef {
   async remount(options: { readonly readonly: boolean }): Promise<void> {
     const { readonly } = closed(options, 'options', ['readonly']);
     if (typeof readonly !== 'boolean') throw invalidArgument('readonly', readonly, 'must be a boolean');
-    await this.#onHandle(() =>
-      binding()
-        .remount(this.#handle, readonly)
-        .catch((error) => this.#explain(error, 'ERR_OVERLAY_REMOUNT_FAILED')),
-    );
+    await this.#onHandle('ERR_OVERLAY_REMOUNT_FAILED', () => binding().remount(this.#handle, readonly));
   }
 
   /**
@@ -303,89 +250,25 @@ export class Overlay implements AsyncDisposable, LayerSource, MountRef {
     this.#ignoreSignals();
   }
 
-  #attachedAt(path: Buffer, attached: NativeAttached): void {
-    this.#target = path;
-    this.#fd = undefined;
-    this.#mountId = attached.mountId;
-  }
-
   // unmount() waits for what runs through here.
-  async #onHandle<T>(work: () => Promise<T>): Promise<T> {
+  async #onHandle<T>(otherwise: HandleErrorCode, work: () => Promise<T>): Promise<T> {
     this.#mustBeMounted();
     const working = work();
     this.#pending.add(working);
     try {
       return await working;
+    } catch (error) {
+      throw explainHandleFailure(error, this.#name(), otherwise);
     } finally {
       this.#pending.delete(working);
     }
   }
 
   #mustBeMounted(): void {
-    if (this.#unmounted || this.#unmounting !== undefined) throw this.#notMounted();
+    if (this.#unmounted || this.#unmounting !== undefined) throw notMounted(this.#name());
   }
 
-  #notMounted(): OverlayError {
-    return overlayError(
-      'ERR_OVERLAY_NOT_MOUNTED',
-      `the overlay ${this.target ?? '(detached)'} has been unmounted`,
-      'Use the handle before unmount()',
-    );
-  }
-
-  #explain(error: unknown, code: 'ERR_OVERLAY_NOT_MOUNTED' | 'ERR_OVERLAY_REMOUNT_FAILED'): never {
-    if (!isNativeError(error)) throw error;
-    if (error.errno === -os.errno.ECANCELED) throw exiting(error);
-    if (error.errno === -os.errno.ENOENT) throw this.#notMounted();
-    const fix = error.errno === -os.errno.EBUSY ? 'Close the files that are open for writing' : 'See errno';
-    throw overlayError(
-      code,
-      `${this.target ?? 'the detached view'}: ${whatFailed(error)}`,
-      fix,
-      nativeDetails(error),
-    );
-  }
-
-  #explainOpen(errno: number, syscall: string, path: string, cause: unknown): Error {
-    if (syscall === 'statx' || errno === -os.errno.ECANCELED) return this.#notMounted();
-    return Object.assign(fileError(errno, syscall, path), { cause });
-  }
-
-  #explainAttach(error: unknown, target: Buffer): never {
-    if (!isNativeError(error)) throw error;
-    const path = showPath(target);
-    const details = { ...nativeDetails(error), path };
-    switch (-error.errno) {
-      case os.errno.ECANCELED:
-        throw exiting(error);
-      case os.errno.ENOENT:
-        throw overlayError(
-          'ERR_OVERLAY_TARGET_NOT_FOUND',
-          `the target ${path} does not exist`,
-          'Make the directory, or set mkdirTarget',
-          details,
-        );
-      case os.errno.ENOTDIR:
-        throw overlayError(
-          'ERR_OVERLAY_TARGET_NOT_DIRECTORY',
-          `the target ${path} is not a directory`,
-          'An overlay is mounted on a directory',
-          details,
-        );
-      case os.errno.EPERM:
-        throw overlayError(
-          'ERR_OVERLAY_NO_PRIVILEGE',
-          'attaching needs CAP_SYS_ADMIN',
-          'Run it as root, or inside a user namespace',
-          details,
-        );
-      default:
-        throw overlayError(
-          'ERR_OVERLAY_TARGET_UNREACHABLE',
-          `the target ${path} cannot be mounted on: ${whatFailed(error)}`,
-          'See errno',
-          details,
-        );
-    }
+  #name(): string {
+    return this.target ?? '(detached)';
   }
 }

@@ -2,41 +2,68 @@
  * `unmountOnSignals`: unmount when a signal arrives, then let the signal take its course.
  * @module
  */
-import type { NativeHandle } from '../native/binding.ts';
+import type { NativeHandle, NativeMounted } from '../native/binding.ts';
 import { binding } from '../native/load.ts';
+import { warnOfOutcome } from './exit.ts';
 
-const waiting = new Map<NodeJS.Signals, Set<NativeHandle>>();
+/** A mount that signals take away: there already, or under way; undefined when it came to nothing. */
+type Guarded = Promise<NativeHandle | undefined>;
 
-/** Unmounts this overlay when one of these signals arrives; returns what takes that back. */
-export function unmountOnSignals(signals: readonly NodeJS.Signals[], handle: NativeHandle): () => void {
-  for (const signal of signals) {
-    const handles = waiting.get(signal) ?? listen(signal);
-    handles.add(handle);
-  }
-  return () => {
+const guarded = new Map<NodeJS.Signals, Set<Guarded>>();
+
+/** Mounts, and unmounts again when one of these signals arrives, then or meanwhile. `release` takes that back. */
+export async function mountUnderSignals(
+  signals: readonly NodeJS.Signals[],
+  mount: () => Promise<NativeMounted>,
+): Promise<{ readonly mounted: NativeMounted; readonly release: () => void }> {
+  // The listeners come first: a signal must not end the process between the mount and them.
+  const mounting = Promise.resolve().then(mount);
+  const guard: Guarded = mounting.then(
+    ({ handle }) => handle,
+    () => undefined,
+  );
+  const release = () => {
     for (const signal of signals) {
-      const handles = waiting.get(signal);
-      handles?.delete(handle);
-      if (handles?.size === 0) stopListening(signal);
+      const guards = guarded.get(signal);
+      guards?.delete(guard);
+      if (guards?.size === 0) stopListening(signal);
     }
   };
+  for (const signal of signals) (guarded.get(signal) ?? listen(signal)).add(guard);
+  try {
+    return { mounted: await mounting, release };
+  } catch (error) {
+    release();
+    throw error;
+  }
 }
 
-function listen(signal: NodeJS.Signals): Set<NativeHandle> {
-  const handles = new Set<NativeHandle>();
-  waiting.set(signal, handles);
-  process.on(signal, onSignal);
-  return handles;
+function listen(signal: NodeJS.Signals): Set<Guarded> {
+  const guards = new Set<Guarded>();
+  guarded.set(signal, guards);
+  // First in line, to see the program's own listeners before those added with once() are gone.
+  process.prependListener(signal, onSignal);
+  return guards;
 }
 
 function stopListening(signal: NodeJS.Signals): void {
-  waiting.delete(signal);
+  guarded.delete(signal);
   process.off(signal, onSignal);
 }
 
-function onSignal(signal: NodeJS.Signals): void {
-  for (const handle of waiting.get(signal) ?? []) binding().unmountNow(handle);
-  stopListening(signal);
+async function onSignal(signal: NodeJS.Signals): Promise<void> {
+  const programListens = process.listenerCount(signal) > 1;
+  const guards = guarded.get(signal) ?? new Set();
+  // Newest first: an overlay may lie over an older one.
+  for (let guard = newest(guards); guard !== undefined; guard = newest(guards)) {
+    const handle = await guard;
+    const outcome = handle === undefined ? undefined : binding().unmountNow(handle);
+    if (outcome !== undefined) warnOfOutcome(outcome, `when ${signal} arrived`);
+    guards.delete(guard);
+  }
+  if (guarded.get(signal) === guards) stopListening(signal);
   // Where the program listens too, what the signal means is its decision.
-  if (process.listenerCount(signal) === 0) process.kill(process.pid, signal);
+  if (!programListens) process.kill(process.pid, signal);
 }
+
+const newest = (guards: ReadonlySet<Guarded>) => [...guards].at(-1);

@@ -23,6 +23,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   verb("tryCreate", try_create_verb);
   verb("listOverlays", list_overlays_verb);
   verb("directoryFacts", directory_facts_verb);
+  verb("readXattrs", read_xattrs_verb);
   verb("openRoot", open_root_verb);
   verb("openInRoot", open_in_root_verb);
 #ifdef OVERLAYFS_FAULTS

@@ -55,6 +55,12 @@ Result<Unmounted> end_mount(LiveMount& mount, bool lazy, bool sync_volatile) {
   return unmounted;
 }
 
+std::optional<ExitOutcome> end_mount_at_once(LiveMount& mount) {
+  if (end_mount(mount, false)) return {};
+  auto lazily = end_mount(mount, true);
+  return ExitOutcome{mount.target, lazily ? 0 : lazily.error().err};
+}
+
 std::vector<DirectoryIdentity> live_mounts() {
   Registry& all = registry();
   const std::lock_guard lock(all.mutex);
@@ -147,9 +153,7 @@ std::vector<ExitOutcome> ExitGate::close() {
       forget(**mount);
       continue;
     }
-    if (end_mount(**mount, false)) continue;
-    auto lazily = end_mount(**mount, true);
-    outcomes.push_back({(*mount)->target, true, lazily ? 0 : lazily.error().err});
+    if (auto outcome = end_mount_at_once(**mount)) outcomes.push_back(*std::move(outcome));
   }
   return outcomes;
 }

@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,16 +29,18 @@ struct LiveMount {
 };
 using LiveMountPtr = std::shared_ptr<LiveMount>;
 
-// What became of a mount when its environment ended.
+// What became of a mount that did not go at once.
 struct ExitOutcome {
   std::string target;
-  bool lazy = false;  // it was busy and has been detached
-  int error = 0;      // it is still there
+  int error;  // 0: it was busy and has been detached lazily; else it is still there
 };
 
 // Unmounts, closes the layers and removes a target directory that we made. EBUSY leaves everything as it was.
 // `sync_volatile`: then makes the upper durable and removes the volatile marker. The caller holds `changing`.
 Result<Unmounted> end_mount(LiveMount& mount, bool lazy, bool sync_volatile = false);
+
+// The same for a process that is ending: a busy mount is detached lazily, since what keeps it busy is mostly this process.
+std::optional<ExitOutcome> end_mount_at_once(LiveMount& mount);
 
 // Every live mount of this process, whichever environment made it.
 std::vector<DirectoryIdentity> live_mounts();
@@ -62,8 +65,7 @@ class ExitGate : public std::enable_shared_from_this<ExitGate> {
   LiveMountPtr add(std::unique_ptr<LiveMount> mount);
   bool closed();
 
-  // Closes the gate, waits up to two seconds for jobs that are under way, then unmounts what is not `keep_on_exit`: a
-  // busy mount is detached lazily, since what keeps it busy is mostly this process, which is ending.
+  // Closes the gate, waits up to two seconds for jobs that are under way, then unmounts what is not `keep_on_exit`.
   std::vector<ExitOutcome> close();
 
  private:

@@ -8,6 +8,13 @@ static Napi::Value unmounted_to_js(Napi::Env env, Unmounted unmounted) {
   return Napi::Boolean::New(env, unmounted == Unmounted::now);
 }
 
+static Napi::Value outcome_to_js(Napi::Env env, const ExitOutcome& outcome) {
+  auto js = Napi::Object::New(env);
+  js.Set("target", bytes_to_js(env, outcome.target));
+  js.Set("errno", -outcome.error);
+  return js;
+}
+
 Napi::Value unmount_verb(const Napi::CallbackInfo& info) {
   return run_result(
       info.Env(),
@@ -41,19 +48,14 @@ Napi::Value unmount_by_id_verb(const Napi::CallbackInfo& info) {
 Napi::Value unmount_now_verb(const Napi::CallbackInfo& info) {
   const LiveMountPtr live = mount_from(info[0]);
   const std::lock_guard lock(live->changing);
-  if (auto result = end_mount(*live, false); !result) {
-    if (auto lazily = end_mount(*live, true); !lazily) return error_to_js(info.Env(), lazily.error());
-  }
-  return info.Env().Undefined();
+  const auto outcome = end_mount_at_once(*live);
+  return outcome ? outcome_to_js(info.Env(), *outcome) : info.Env().Undefined();
 }
 
 Napi::Value close_gate_verb(const Napi::CallbackInfo& info) {
   auto js = Napi::Array::New(info.Env());
   for (const ExitOutcome& outcome : ExitGate::of(info.Env()).close()) {
-    auto entry = Napi::Object::New(info.Env());
-    entry.Set("target", bytes_to_js(info.Env(), outcome.target));
-    entry.Set("errno", -outcome.error);
-    js.Set(js.Length(), entry);
+    js.Set(js.Length(), outcome_to_js(info.Env(), outcome));
   }
   return js;
 }

@@ -24,23 +24,11 @@ if (!options) {
 }
 
 requirePackages(['g++', 'make', 'cmake', ...(options.CMAKE_CXX_COMPILER ? ['clang', clangRuntime] : [])]);
+const place = ['-d', 'native', '--out', `${root}.build/${name}`, '-B', 'RelWithDebInfo', '--prefer-make'];
+const pace = ['--parallel', String(availableParallelism()), '--log-level', 'warn'];
 const settings = Object.entries(options).map(([key, value]) => `--CD${key}=${value}`);
 const cmake = (step) =>
-  run(
-    tool('cmake-js'),
-    [
-      step,
-      '--log-level',
-      'warn',
-      '-d',
-      'native',
-      '--out',
-      `${root}.build/${name}`,
-      '-B',
-      'RelWithDebInfo',
-    ].concat(['--prefer-make', '--parallel', String(availableParallelism())], settings),
-    { env: nativeEnvironment() },
-  );
+  run(tool('cmake-js'), [step, ...place, ...pace, ...settings], { env: nativeEnvironment() });
 
 cmake('configure');
 if (name !== 'database') cmake('build');

@@ -16,11 +16,26 @@
 
 namespace overlayfs::sys {
 
+#ifdef OVERLAYFS_FAULTS
+// A test may also name one command of fsconfig(2): what kernels lack is single commands.
+static const char* fsconfig_command(abi::FsconfigCommand command) {
+  switch (command) {
+    case abi::FSCONFIG_SET_FLAG: return "fsconfig:SET_FLAG";
+    case abi::FSCONFIG_SET_STRING: return "fsconfig:SET_STRING";
+    case abi::FSCONFIG_SET_FD: return "fsconfig:SET_FD";
+    case abi::FSCONFIG_CMD_CREATE: return "fsconfig:CMD_CREATE";
+    case abi::FSCONFIG_CMD_RECONFIGURE: return "fsconfig:CMD_RECONFIGURE";
+  }
+  return "fsconfig";
+}
+#endif
+
 int fsopen(const char* type) {
   return static_cast<int>(CALL("fsopen", syscall(abi::SYS_FSOPEN, type, abi::FSOPEN_CLOEXEC)));
 }
 int fsconfig(int fs, abi::FsconfigCommand command, const char* key, const void* value, int aux) {
-  return static_cast<int>(CALL("fsconfig", syscall(abi::SYS_FSCONFIG, fs, command, key, value, aux)));
+  return static_cast<int>(
+      CALL("fsconfig", CALL(fsconfig_command(command), syscall(abi::SYS_FSCONFIG, fs, command, key, value, aux))));
 }
 int fsmount(int fs, uint64_t attributes) {
   return static_cast<int>(CALL("fsmount", syscall(abi::SYS_FSMOUNT, fs, abi::FSMOUNT_CLOEXEC, attributes)));
@@ -75,6 +90,12 @@ ssize_t fgetxattr(int fd, const char* name, void* value, size_t size) {
 }
 ssize_t flistxattr(int fd, char* names, size_t size) { return CALL("flistxattr", ::flistxattr(fd, names, size)); }
 int fremovexattr(int fd, const char* name) { return CALL("fremovexattr", ::fremovexattr(fd, name)); }
+ssize_t llistxattr(const char* path, char* names, size_t size) {
+  return CALL("llistxattr", ::llistxattr(path, names, size));
+}
+ssize_t lgetxattr(const char* path, const char* name, void* value, size_t size) {
+  return CALL("lgetxattr", ::lgetxattr(path, name, value, size));
+}
 int flock(int fd, int operation) { return CALL("flock", ::flock(fd, operation)); }
 int syncfs(int fd) { return CALL("syncfs", ::syncfs(fd)); }
 int unshare(int flags) { return CALL("unshare", ::unshare(flags)); }

@@ -36,10 +36,12 @@ int mkdirat(int dirfd, const char* path, mode_t mode);
 int unlinkat(int dirfd, const char* path, int flags);
 int fstatat(int dirfd, const char* path, struct stat* result, int flags);
 
-// fgetxattr(2), flistxattr(2), fremovexattr(2), flock(2), syncfs(2), unshare(2), name_to_handle_at(2)
+// fgetxattr(2), flistxattr(2), fremovexattr(2), llistxattr(2), lgetxattr(2), flock(2), syncfs(2), unshare(2), name_to_handle_at(2)
 ssize_t fgetxattr(int fd, const char* name, void* value, size_t size);
 ssize_t flistxattr(int fd, char* names, size_t size);
 int fremovexattr(int fd, const char* name);
+ssize_t llistxattr(const char* path, char* names, size_t size);
+ssize_t lgetxattr(const char* path, const char* name, void* value, size_t size);
 int flock(int fd, int operation);
 int syncfs(int fd);
 int unshare(int flags);

@@ -2,12 +2,10 @@
 
 #include <fcntl.h>
 
-#include <array>
-#include <cstring>
 #include <tuple>
-#include <vector>
 
 #include "sys.h"
+#include "xattr.h"
 
 namespace overlayfs {
 namespace {
@@ -18,12 +16,8 @@ bool exists(int directory, const char* name) {
 }
 
 std::set<std::string> xattr_names(int fd) {
-  std::vector<char> names(4096);
-  ssize_t size;
-  while ((size = sys::flistxattr(fd, names.data(), names.size())) < 0 && errno == ERANGE) names.resize(names.size() * 2);
-  std::set<std::string> found;
-  for (ssize_t at = 0; at < size; at += static_cast<ssize_t>(std::strlen(&names[at])) + 1) found.emplace(&names[at]);
-  return found;
+  auto names = list_xattrs(fd);
+  return names ? std::set<std::string>(names->begin(), names->end()) : std::set<std::string>();
 }
 
 bool is_overlay_xattr(const std::string& name) {

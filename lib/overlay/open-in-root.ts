@@ -1,0 +1,54 @@
+/**
+ * Opening a file inside an overlay whose content is not trusted.
+ * @module
+ */
+import { close, constants } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { fileError } from '../errors.ts';
+import type { NativeHandle } from '../native/binding.ts';
+import { binding } from '../native/load.ts';
+import { showPath } from '../paths.ts';
+import { isNativeError } from './explain.ts';
+
+const { O_CREAT, O_EXCL, O_TRUNC, O_NOFOLLOW, O_DIRECTORY } = constants;
+
+// O_PATH of open(2): locates without opening. Not among Node's constants; the same on x64 and arm64.
+const O_PATH = 0o10000000;
+
+const closeFd = promisify(close);
+
+/**
+ * Locates the file natively, under RESOLVE_IN_ROOT, then opens it by its descriptor's name. A file that is to be created
+ * is created natively; any other is only located there, since opening a FIFO or a device twice is not opening it once.
+ */
+export async function openInRoot(
+  handle: NativeHandle,
+  path: Buffer,
+  flags: number,
+  mode: number,
+): Promise<FileHandle> {
+  const creates = (flags & O_CREAT) !== 0;
+  const located = creates
+    ? await locate(handle, path, flags, mode)
+    : await locate(handle, path, O_PATH | (flags & (O_NOFOLLOW | O_DIRECTORY)), 0);
+  const done = O_NOFOLLOW | (creates ? O_CREAT | O_EXCL | O_TRUNC : 0);
+  try {
+    return await open(`/proc/self/fd/${located}`, flags & ~done, mode);
+  } catch (error) {
+    const { errno = 0, syscall = 'open' } = error as NodeJS.ErrnoException;
+    throw fileError(errno, syscall, showPath(path), error);
+  } finally {
+    await closeFd(located);
+  }
+}
+
+async function locate(handle: NativeHandle, path: Buffer, flags: number, mode: number): Promise<number> {
+  try {
+    return await binding().openInRoot(handle, path, flags, mode);
+  } catch (error) {
+    // Anything but openat2 failed on the way to the overlay itself.
+    if (!isNativeError(error) || error.syscall !== 'openat2') throw error;
+    throw fileError(error.errno, 'open', showPath(path), error);
+  }
+}
