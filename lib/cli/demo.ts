@@ -5,8 +5,8 @@
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { binding } from '../addon.ts';
 import { listOverlays, mountOverlay, type Overlay, OverlayError } from '../index.ts';
-import { binding } from '../native/load.ts';
 
 const lower = process.argv[2] ?? '/usr/share';
 const steps: { step: string; kernel: string }[] = [];

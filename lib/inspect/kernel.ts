@@ -2,8 +2,9 @@
  * What this kernel can do for this process: asked once, by trying.
  * @module
  */
+
+import { binding } from '../addon.ts';
 import type { KernelFeatures } from '../native/binding.ts';
-import { binding } from '../native/load.ts';
 
 let known: { readonly euid: number | undefined; readonly features: Promise<KernelFeatures> } | undefined;
 

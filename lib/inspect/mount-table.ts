@@ -2,8 +2,9 @@
  * The overlays that are mounted in this mount namespace, with their layers and options as the kernel shows them.
  * @module
  */
+
+import { binding } from '../addon.ts';
 import type { MountFlag, NativeMountInfo, Propagation } from '../native/binding.ts';
-import { binding } from '../native/load.ts';
 import { exactString, showPath } from '../paths.ts';
 import { type OwnerTag, parseOwner, unownedSource } from './owner.ts';
 
@@ -98,8 +99,9 @@ export function parseOverlayOptions(shown: Buffer): ParsedOptions {
   const lower: ListedLayer[] = [];
   const dataOnlyLower: ListedLayer[] = [];
   const options: Record<string, string | true> = {};
-  let upper: ListedLayer | undefined;
-  let work: ListedLayer | undefined;
+  let upper: Buffer | undefined;
+  let work: Buffer | undefined;
+  let asWritten = false;
   for (const word of shown.toString('latin1').split(',')) {
     if (word === '') continue;
     const equals = word.indexOf('=');
@@ -108,19 +110,23 @@ export function parseOverlayOptions(shown: Buffer): ParsedOptions {
     if (equals < 0) options[key] = true;
     else if (key === 'lowerdir+') lower.push(layer(value));
     else if (key === 'datadir+') dataOnlyLower.push(layer(value));
-    else if (key === 'upperdir') upper = layer(value);
-    else if (key === 'workdir') work = layer(value);
+    else if (key === 'upperdir') upper = value;
+    else if (key === 'workdir') work = value;
     else if (key === 'lowerdir') {
+      asWritten = true;
       const split = splitLowerdir(value);
       lower.push(...split.lower);
       dataOnlyLower.push(...split.dataOnlyLower);
     } else options[key] = exactString(value) ?? showPath(value);
   }
+  // With `lowerdir=` the names are shown as they were written, with the escapes that mount(2) asks for; with `lowerdir+`
+  // they were given as descriptors or plainly.
+  const writable = (name: Buffer) => layer(asWritten ? Buffer.from(withoutEscapes(name), 'latin1') : name);
   return {
     lower,
     dataOnlyLower,
-    ...(upper === undefined ? {} : { upper }),
-    ...(work === undefined ? {} : { work }),
+    ...(upper === undefined ? {} : { upper: writable(upper) }),
+    ...(work === undefined ? {} : { work: writable(work) }),
     options,
   };
 }
@@ -155,10 +161,12 @@ function layer(pathBytes: Buffer): ListedLayer {
 }
 
 function whyUnresolved(path: string): ListedLayer['unresolved'] {
-  if (/^(\/proc\/[^/]+\/fd\/|\/dev\/fd\/)?\d+$/.test(path)) return 'descriptor';
+  if (/^(\/proc\/(thread-)?self\/|\/proc\/[^/]+\/fd\/|\/dev\/fd\/|\d+$)/.test(path)) return 'descriptor';
   if (!path.startsWith('/')) return 'relative';
   return path === '/' ? 'detached' : undefined;
 }
+
+const withoutEscapes = (name: Buffer) => name.toString('latin1').replace(/\\(.)/gs, '$1');
 
 function unescapeOctal(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));

@@ -4,9 +4,9 @@
  * @module
  */
 import { isMainThread } from 'node:worker_threads';
+import { binding } from '../addon.ts';
 import { systemError } from '../errors.ts';
 import type { NativeExitOutcome } from '../native/binding.ts';
-import { binding } from '../native/load.ts';
 import { showPath } from '../paths.ts';
 
 let installed = false;

@@ -6,7 +6,7 @@ import { constants } from 'node:os';
 import type { NativeMountFailure } from '../native/binding.ts';
 import { showPath } from '../paths.ts';
 import type { LayerRole } from './layer-facts.ts';
-import type { Evidence, Rule } from './rules.ts';
+import type { Evidence, Rule } from './rule.ts';
 
 const { errno } = constants;
 const OVERLAYFS_SUPER_MAGIC = 0x794c7630;

@@ -3,8 +3,8 @@
  * @module
  */
 import { lstatSync } from 'node:fs';
+import { binding } from '../addon.ts';
 import type { DirectoryFacts, NativePlan, NativeRef } from '../native/binding.ts';
-import { binding } from '../native/load.ts';
 import { showRef } from '../paths.ts';
 
 /** What a layer is for. */

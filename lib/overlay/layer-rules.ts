@@ -5,7 +5,7 @@
 import { constants } from 'node:os';
 import { showPath } from '../paths.ts';
 import { containedPairs, type Layer, type LayerRole, sameDirectoryPairs } from './layer-facts.ts';
-import type { Evidence, Rule } from './rules.ts';
+import type { Evidence, Rule } from './rule.ts';
 
 const { errno } = constants;
 const OVERLAYFS_SUPER_MAGIC = 0x794c7630;

@@ -2,11 +2,12 @@
  * Mounting an overlay: options → plan → one native call → a handle.
  * @module
  */
+
+import { binding } from '../addon.ts';
 import { publishMount } from '../events.ts';
 import { demandsMetacopy, kernelFeatures } from '../inspect/kernel.ts';
 import { ownSource, unownedSource } from '../inspect/owner.ts';
 import type { KernelFeatures, NativeMounted } from '../native/binding.ts';
-import { binding } from '../native/load.ts';
 import { installExitGate } from './exit.ts';
 import { explainMountFailure } from './explain.ts';
 import { type CheckedOptions, checkOptions, type OverlayOptions } from './options.ts';

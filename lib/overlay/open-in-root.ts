@@ -5,9 +5,9 @@
 import { close, constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { promisify } from 'node:util';
+import { binding } from '../addon.ts';
 import { fileError } from '../errors.ts';
 import type { NativeHandle } from '../native/binding.ts';
-import { binding } from '../native/load.ts';
 import { showPath } from '../paths.ts';
 import { isNativeError } from './explain.ts';
 

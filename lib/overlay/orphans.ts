@@ -2,10 +2,11 @@
  * What killed processes left mounted.
  * @module
  */
+
+import { binding } from '../addon.ts';
 import { invalidArgument } from '../errors.ts';
 import { listOverlays, type MountedOverlay } from '../inspect/mount-table.ts';
 import { type OwnerTag, ownerState } from '../inspect/owner.ts';
-import { binding } from '../native/load.ts';
 import { closed } from './options.ts';
 import { whileBusy } from './unmount.ts';
 

@@ -3,9 +3,9 @@
  * @module
  */
 import type { FileHandle } from 'node:fs/promises';
+import { binding } from '../addon.ts';
 import { invalidArgument, OverlayError, overlayError } from '../errors.ts';
 import type { NativeHandle, NativeMounted } from '../native/binding.ts';
-import { binding } from '../native/load.ts';
 import { absolutePath, exactString, joinInside, pathBytes, showPath } from '../paths.ts';
 import type { DirRef, LayerSource, LayerStack, MountRef, PathLike } from '../types.ts';
 import {

@@ -2,8 +2,9 @@
  * `unmountOnSignals`: unmount when a signal arrives, then let the signal take its course.
  * @module
  */
+
+import { binding } from '../addon.ts';
 import type { NativeHandle, NativeMounted } from '../native/binding.ts';
-import { binding } from '../native/load.ts';
 import { warnOfOutcome } from './exit.ts';
 
 /** A mount that signals take away: there already, or under way; undefined when it came to nothing. */

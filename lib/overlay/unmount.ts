@@ -4,10 +4,10 @@
  */
 import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { binding } from '../addon.ts';
 import { invalidArgument, type OverlayError, overlayError } from '../errors.ts';
 import { publishUnmount } from '../events.ts';
 import type { NativeError } from '../native/binding.ts';
-import { binding } from '../native/load.ts';
 import { absolutePath, showPath } from '../paths.ts';
 import type { PathLike } from '../types.ts';
 import { exiting, isNativeError, nativeDetails, whatFailed } from './explain.ts';

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include <chrono>
+#include <tuple>
 
 #include "../core/sys.h"
 #include "../core/work_directory.h"
@@ -119,7 +120,7 @@ void ExitGate::finish(std::unique_ptr<Job> job) {
   --at_work_;
   idle_.notify_all();
   if (torn_down_) return;
-  if (napi_call_threadsafe_function(settle_, job.get(), napi_tsfn_nonblocking) == napi_ok) job.release();
+  if (napi_call_threadsafe_function(settle_, job.get(), napi_tsfn_nonblocking) == napi_ok) std::ignore = job.release();
 }
 
 void ExitGate::call_js(napi_env env, napi_value, void* context, void* data) {

@@ -102,6 +102,7 @@ Napi::Value directory_facts_verb(const Napi::CallbackInfo& info) {
       info.Env(),
       [refs = directories_from(info[0])] {
         std::vector<DirectoryFacts> facts;
+        facts.reserve(refs.size());
         for (const DirectoryRef& ref : refs) facts.push_back(directory_facts(ref));
         return facts;
       },

@@ -47,8 +47,10 @@ Result<void> set_layers_by_fd(const FsContext& context, const OverlaySpec& spec)
 }
 
 Result<void> set_upper_and_work_by_name(const FsContext& context, const OverlaySpec& spec) {
+  // An escape would stay in mount tables, where nothing tells it from a name that has two backslashes.
   const auto set = [&](const char* key, const OpenLayer& layer) {
-    return with_path(context.set_string(key, escape_upperdir(layer_name(layer), false)), layer);
+    const bool plain = layer.path.find('\\') == std::string::npos;
+    return with_path(context.set_string(key, plain ? layer_name(layer) : fd_name(layer.fd.get())), layer);
   };
   if (spec.upper) TRY(set("upperdir", *spec.upper));
   if (spec.work) TRY(set("workdir", *spec.work));

@@ -1,0 +1,33 @@
+/**
+ * What a rule is: one thing that can be wrong with a mount, and the evidence that it looks at.
+ * @module
+ */
+import type { ErrorCode } from '../errors.ts';
+import type { KernelFeatures, MountStep, NativeMountFailure, NativePlan } from '../native/binding.ts';
+import type { Layer } from './layer-facts.ts';
+
+/** What the rules look at. */
+export interface Evidence {
+  readonly plan: NativePlan;
+  readonly features: KernelFeatures;
+  /** Every layer that the caller named, in the order lower, data-only, upper, work. */
+  readonly layers: readonly Layer[];
+  /** What the mount came to; absent when nothing has been tried. */
+  readonly failure?: NativeMountFailure;
+}
+
+/** One thing that can be wrong. */
+export interface Rule {
+  readonly code: ErrorCode;
+  /** The step at which this is what fails: there it speaks before all others. */
+  readonly step?: MountStep;
+  /** Everything in the evidence that it applies to; nothing when all is well. */
+  readonly find: (evidence: Evidence) => readonly Instance[];
+  readonly fix: string;
+}
+
+/** One place where a rule applies. */
+export interface Instance {
+  readonly detail: string;
+  readonly path?: string | undefined;
+}

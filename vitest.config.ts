@@ -1,0 +1,18 @@
+import { defineConfig } from 'vitest/config';
+
+// A sanitized or emulated run is slower: OVERLAYFS_TEST_TIME_SCALE=5 gives everything five times as long.
+const scale = Number(process.env.OVERLAYFS_TEST_TIME_SCALE ?? 1);
+const timeout = 30_000 * scale;
+
+export default defineConfig({
+  test: {
+    include: ['test/{unit,kernel,lifecycle,types,package}/**/*.test.ts'],
+    pool: 'forks',
+    // The tests mount real filesystems and fork: more at once only makes them wait for each other.
+    maxWorkers: 2,
+    testTimeout: timeout,
+    hookTimeout: timeout,
+    teardownTimeout: timeout,
+    coverage: { include: ['lib/**'], reportsDirectory: '.build/coverage' },
+  },
+});
