@@ -1,4 +1,5 @@
-// The addon: every export, once, under its JavaScript name. lib/native/binding.ts is the same list with types.
+// The addon: every export, once, under its JavaScript name. lib/native/binding.ts is the same list with
+// types.
 #include <napi.h>
 
 #include "exit_gate.h"

@@ -12,8 +12,8 @@
 namespace overlayfs {
 namespace {
 
-// Process-wide on purpose: which overlays are our own is a question about the process. Never destroyed, since a worker
-// thread may still look at it while the process exits.
+// Process-wide on purpose: which overlays are our own is a question about the process. Never destroyed, since
+// a worker thread may still look at it while the process exits.
 struct Registry {
   std::mutex mutex;
   std::vector<LiveMountPtr> mounts;  // oldest first
@@ -33,7 +33,8 @@ constexpr std::chrono::seconds kPatience{2};
 
 }  // namespace
 
-// Syncing comes after unmounting: nothing can be written any more, and a failure leaves the marker where it is.
+// Syncing comes after unmounting: nothing can be written any more, and a failure leaves the marker where it
+// is.
 static Result<void> sync_and_clear_marker(int upper, int work) {
   if (sys::syncfs(upper) != 0) return failed("syncfs");
   TRY(remove_volatile_marker(work));
@@ -72,12 +73,12 @@ std::vector<DirectoryIdentity> live_mounts() {
 
 void ExitGate::install(Napi::Env env) {
   auto gate = std::make_shared<ExitGate>();
-  napi_create_threadsafe_function(env, nullptr, nullptr, Napi::String::New(env, "overlayfs"), 0, 1, nullptr, nullptr,
-                                  gate.get(), call_js, &gate->settle_);
+  napi_create_threadsafe_function(env, nullptr, nullptr, Napi::String::New(env, "overlayfs"), 0, 1, nullptr,
+                                  nullptr, gate.get(), call_js, &gate->settle_);
   napi_unref_threadsafe_function(env, gate->settle_);
   env.SetInstanceData(new std::shared_ptr<ExitGate>(gate));
-  // Clean-up hooks run newest first, so this one comes before the threadsafe function's own, which frees it: once
-  // torn_down_ is set no thread touches it any more.
+  // Clean-up hooks run newest first, so this one comes before the threadsafe function's own, which frees it:
+  // once torn_down_ is set no thread touches it any more.
   env.AddCleanupHook(
       [](ExitGate* self) {
         self->close();
@@ -120,7 +121,8 @@ void ExitGate::finish(std::unique_ptr<Job> job) {
   --at_work_;
   idle_.notify_all();
   if (torn_down_) return;
-  if (napi_call_threadsafe_function(settle_, job.get(), napi_tsfn_nonblocking) == napi_ok) std::ignore = job.release();
+  if (napi_call_threadsafe_function(settle_, job.get(), napi_tsfn_nonblocking) == napi_ok)
+    std::ignore = job.release();
 }
 
 void ExitGate::call_js(napi_env env, napi_value, void* context, void* data) {

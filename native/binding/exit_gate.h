@@ -39,7 +39,8 @@ struct ExitOutcome {
 // `sync_volatile`: then makes the upper durable and removes the volatile marker. The caller holds `changing`.
 Result<Unmounted> end_mount(LiveMount& mount, bool lazy, bool sync_volatile = false);
 
-// The same for a process that is ending: a busy mount is detached lazily, since what keeps it busy is mostly this process.
+// The same for a process that is ending: a busy mount is detached lazily, since what keeps it busy is mostly
+// this process.
 std::optional<ExitOutcome> end_mount_at_once(LiveMount& mount);
 
 // Every live mount of this process, whichever environment made it.
@@ -54,7 +55,8 @@ class ExitGate : public std::enable_shared_from_this<ExitGate> {
   ExitGate(const ExitGate&) = delete;
   ExitGate& operator=(const ExitGate&) = delete;
 
-  // A job: `work` runs on our threads, `settle` on the JavaScript thread, unless the environment has ended by then.
+  // A job: `work` runs on our threads, `settle` on the JavaScript thread, unless the environment has ended by
+  // then.
   struct Job {
     virtual ~Job() = default;
     virtual void work() = 0;
@@ -65,7 +67,8 @@ class ExitGate : public std::enable_shared_from_this<ExitGate> {
   LiveMountPtr add(std::unique_ptr<LiveMount> mount);
   bool closed();
 
-  // Closes the gate, waits up to two seconds for jobs that are under way, then unmounts what is not `keep_on_exit`.
+  // Closes the gate, waits up to two seconds for jobs that are under way, then unmounts what is not
+  // `keep_on_exit`.
   std::vector<ExitOutcome> close();
 
  private:

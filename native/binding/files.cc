@@ -1,9 +1,9 @@
+#include <fcntl.h>
+
 #include "../core/overlay_unmount.h"
 #include "../core/sys.h"
 #include "promise.h"
 #include "verbs.h"
-
-#include <fcntl.h>
 
 namespace overlayfs {
 namespace {
@@ -39,7 +39,8 @@ Napi::Value open_root_verb(const Napi::CallbackInfo& info) {
 Napi::Value open_in_root_verb(const Napi::CallbackInfo& info) {
   return run_result(
       info.Env(),
-      [live = mount_from(info[0]), path = bytes_from(info[1]), flags = info[2].As<Napi::Number>().Uint32Value(),
+      [live = mount_from(info[0]), path = bytes_from(info[1]),
+       flags = info[2].As<Napi::Number>().Uint32Value(),
        mode = info[3].As<Napi::Number>().Uint32Value()] { return open_in_root(*live, path, flags, mode); },
       [](Napi::Env env, Fd fd) -> Napi::Value { return fd_to_js(env, fd); });
 }

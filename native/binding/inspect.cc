@@ -58,7 +58,9 @@ Napi::Value facts_to_js(Napi::Env env, const DirectoryFacts& facts) {
 Napi::Value kernel_features_verb(const Napi::CallbackInfo& info) {
   return run(
       info.Env(), [] { return probe_kernel_features(); },
-      [](Napi::Env env, const KernelFeatures& features) -> Settled { return {true, features_to_js(env, features)}; });
+      [](Napi::Env env, const KernelFeatures& features) -> Settled {
+        return {true, features_to_js(env, features)};
+      });
 }
 
 Napi::Value try_create_verb(const Napi::CallbackInfo& info) {
@@ -66,10 +68,12 @@ Napi::Value try_create_verb(const Napi::CallbackInfo& info) {
   const auto pairs = info[0].As<Napi::Array>();
   for (uint32_t i = 0; i < pairs.Length(); ++i) {
     const auto pair = pairs.Get(i).As<Napi::Array>();
-    options.push_back({pair.Get(0u).As<Napi::String>().Utf8Value(), pair.Get(1u).As<Napi::String>().Utf8Value()});
+    options.push_back(
+        {pair.Get(0u).As<Napi::String>().Utf8Value(), pair.Get(1u).As<Napi::String>().Utf8Value()});
   }
   return run_result(
-      info.Env(), [options, data_only = info[1].ToBoolean().Value()] { return try_create(options, data_only); },
+      info.Env(),
+      [options, data_only = info[1].ToBoolean().Value()] { return try_create(options, data_only); },
       [](Napi::Env env, int error) -> Napi::Value { return Napi::Number::New(env, -error); });
 }
 
@@ -107,7 +111,8 @@ Napi::Value directory_facts_verb(const Napi::CallbackInfo& info) {
         return facts;
       },
       [](Napi::Env env, const std::vector<DirectoryFacts>& facts) -> Settled {
-        return {true, array_to_js(env, facts, [env](const DirectoryFacts& one) { return facts_to_js(env, one); })};
+        return {true,
+                array_to_js(env, facts, [env](const DirectoryFacts& one) { return facts_to_js(env, one); })};
       });
 }
 

@@ -1,14 +1,14 @@
-#include "verbs.h"
-
 #include "../core/mount_tree.h"
 #include "promise.h"
+#include "verbs.h"
 
 namespace overlayfs {
 namespace {
 
 using MountOutcome = std::variant<Mounted, MountFailure>;
 
-// From here on the mount is answered for: should the environment end before its promise settles, the gate finds it.
+// From here on the mount is answered for: should the environment end before its promise settles, the gate
+// finds it.
 LiveMountPtr keep(ExitGate& gate, Mounted& mounted, std::string target, bool keep_on_exit) {
   auto live = std::make_unique<LiveMount>();
   live->identity = mounted.identity;
@@ -87,7 +87,8 @@ Napi::Value mount_overlay_verb(const Napi::CallbackInfo& info) {
         return Kept{std::move(mounted), std::move(live)};
       },
       [](Napi::Env env, std::variant<Kept, MountFailure>& outcome) -> Settled {
-        if (const auto* failure = std::get_if<MountFailure>(&outcome)) return {false, failure_to_js(env, *failure)};
+        if (const auto* failure = std::get_if<MountFailure>(&outcome))
+          return {false, failure_to_js(env, *failure)};
         return {true, mounted_to_js(env, std::get<Kept>(outcome))};
       });
 }

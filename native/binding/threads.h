@@ -1,13 +1,13 @@
-// Our own worker threads. An unmount may wait seconds for a disk; libuv's four threads, which every worker of the
-// process shares, must not wait with it.
+// Our own worker threads. An unmount may wait seconds for a disk; libuv's four threads, which every worker of
+// the process shares, must not wait with it.
 #pragma once
 
 #include <functional>
 
 namespace overlayfs::threads {
 
-// Process-wide on purpose: the threads serve every environment, are started when first needed and never joined. They
-// end with the process; a job that must be over before that is waited for by the exit gate.
+// Process-wide on purpose: the threads serve every environment, are started when first needed and never
+// joined. They end with the process; a job that must be over before that is waited for by the exit gate.
 void run(std::function<void()> job);
 
 }  // namespace overlayfs::threads

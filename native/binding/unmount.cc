@@ -1,6 +1,5 @@
-#include "verbs.h"
-
 #include "promise.h"
+#include "verbs.h"
 
 namespace overlayfs {
 
@@ -18,7 +17,8 @@ static Napi::Value outcome_to_js(Napi::Env env, const ExitOutcome& outcome) {
 Napi::Value unmount_verb(const Napi::CallbackInfo& info) {
   return run_result(
       info.Env(),
-      [live = mount_from(info[0]), lazy = info[1].ToBoolean().Value(), sync_volatile = info[2].ToBoolean().Value()] {
+      [live = mount_from(info[0]), lazy = info[1].ToBoolean().Value(),
+       sync_volatile = info[2].ToBoolean().Value()] {
         const std::lock_guard lock(live->changing);
         return end_mount(*live, lazy, sync_volatile);
       },
@@ -41,7 +41,8 @@ Napi::Value unmount_by_id_verb(const Napi::CallbackInfo& info) {
   identity.mount_id = info[0].As<Napi::BigInt>().Uint64Value(&lossless);
   identity.unique_mount_id = true;
   return run_result(
-      info.Env(), [identity, target = bytes_from(info[1])] { return unmount_overlay(identity, target, false); },
+      info.Env(),
+      [identity, target = bytes_from(info[1])] { return unmount_overlay(identity, target, false); },
       unmounted_to_js);
 }
 

@@ -22,7 +22,8 @@ constexpr Word kPropagation[] = {
     {"private", abi::MS_PRIVATE},
 };
 
-constexpr Rung kRungs[] = {Rung::layer_fds, Rung::layer_names, Rung::joined_names, Rung::mount, Rung::mount_fd_names};
+constexpr Rung kRungs[] = {Rung::layer_fds, Rung::layer_names, Rung::joined_names, Rung::mount,
+                           Rung::mount_fd_names};
 
 std::optional<DirectoryRef> optional_directory(const Napi::Value& value) {
   if (value.IsUndefined()) return std::nullopt;
@@ -108,7 +109,9 @@ MountPlan plan_from(const Napi::Object& js) {
   return plan;
 }
 
-LiveMountPtr mount_from(const Napi::Value& handle) { return *handle.As<Napi::External<LiveMountPtr>>().Data(); }
+LiveMountPtr mount_from(const Napi::Value& handle) {
+  return *handle.As<Napi::External<LiveMountPtr>>().Data();
+}
 
 Napi::Value mount_to_js(Napi::Env env, LiveMountPtr mount) {
   return Napi::External<LiveMountPtr>::New(env, new LiveMountPtr(std::move(mount)),

@@ -1,4 +1,5 @@
-// Between JavaScript values and the core's structs. Arguments are checked in TypeScript; here they are only read.
+// Between JavaScript values and the core's structs. Arguments are checked in TypeScript; here they are only
+// read.
 #pragma once
 
 #include <napi.h>
@@ -13,14 +14,14 @@
 
 namespace overlayfs {
 
-std::string bytes_from(const Napi::Value& value);             // Uint8Array
-DirectoryRef directory_from(const Napi::Value& value);        // Uint8Array | number
+std::string bytes_from(const Napi::Value& value);       // Uint8Array
+DirectoryRef directory_from(const Napi::Value& value);  // Uint8Array | number
 std::vector<DirectoryRef> directories_from(const Napi::Value& value);
 MountPlan plan_from(const Napi::Object& plan);
-uint64_t propagation_from(const Napi::Value& word);           // 'private' | 'slave' | 'shared' | 'unbindable'
+uint64_t propagation_from(const Napi::Value& word);  // 'private' | 'slave' | 'shared' | 'unbindable'
 LiveMountPtr mount_from(const Napi::Value& handle);
 
-Napi::Value mount_to_js(Napi::Env env, LiveMountPtr mount);   // an opaque handle
+Napi::Value mount_to_js(Napi::Env env, LiveMountPtr mount);  // an opaque handle
 Napi::Value bytes_to_js(Napi::Env env, const std::string& bytes);
 Napi::Object error_to_js(Napi::Env env, const SysError& error);
 Napi::Object info_to_js(Napi::Env env, const MountInfo& info);

@@ -1,4 +1,5 @@
-// Every function that the addon exports, by the file that holds it; addon.cc gives them their JavaScript names.
+// Every function that the addon exports, by the file that holds it; addon.cc gives them their JavaScript
+// names.
 #pragma once
 
 #include <napi.h>

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <limits.h>
-
 #include <sys/sysmacros.h>
 
 #include <array>
@@ -58,7 +57,8 @@ Result<Fd> reopen_readable(int directory, const std::string& path) {
 
 Result<DirectoryIdentity> identify(int directory, const std::string& path) {
   abi::Statx stx{};
-  constexpr unsigned mask = abi::statx_mask::INO | abi::statx_mask::NLINK | abi::statx_mask::TYPE | abi::statx_mask::MNT_ID_UNIQUE;
+  constexpr unsigned mask =
+      abi::statx_mask::INO | abi::statx_mask::NLINK | abi::statx_mask::TYPE | abi::statx_mask::MNT_ID_UNIQUE;
   if (sys::statx(directory, "", AT_EMPTY_PATH, mask, &stx) == 0) {
     DirectoryIdentity identity{uint64_t{stx.dev_major} << 32 | stx.dev_minor, stx.ino, stx.mnt_id, stx.nlink,
                                (stx.mask & abi::statx_mask::MNT_ID_UNIQUE) != 0};
@@ -72,8 +72,8 @@ Result<DirectoryIdentity> identify(int directory, const std::string& path) {
   struct stat st {};
   if (sys::fstatat(directory, "", &st, AT_EMPTY_PATH) != 0) return failed("fstatat", {}, path);
   const uint64_t device = uint64_t{gnu_dev_major(st.st_dev)} << 32 | gnu_dev_minor(st.st_dev);
-  return DirectoryIdentity{device, st.st_ino, mount_id_from_fdinfo(directory), static_cast<uint32_t>(st.st_nlink),
-                           false};
+  return DirectoryIdentity{device, st.st_ino, mount_id_from_fdinfo(directory),
+                           static_cast<uint32_t>(st.st_nlink), false};
 }
 
 }  // namespace overlayfs

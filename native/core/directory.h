@@ -21,7 +21,8 @@ struct DirectoryRef {
 struct DirectoryIdentity {
   uint64_t device = 0, inode = 0, mount_id = 0;
   uint32_t links = 0;
-  bool unique_mount_id = false;  // STATX_MNT_ID_UNIQUE: never used again; otherwise the reusable id of mountinfo
+  bool unique_mount_id =
+      false;  // STATX_MNT_ID_UNIQUE: never used again; otherwise the reusable id of mountinfo
 
   bool same_directory(const DirectoryIdentity& other) const {
     return device == other.device && inode == other.inode;
@@ -31,12 +32,14 @@ struct DirectoryIdentity {
 // An O_PATH descriptor of the directory; the caller's own descriptor is duplicated, never taken.
 Result<Fd> open_directory(const DirectoryRef& ref);
 
-// A readable descriptor of the same directory: what xattr, flock, syncfs and openat(2) on older kernels ask for.
+// A readable descriptor of the same directory: what xattr, flock, syncfs and openat(2) on older kernels ask
+// for.
 Result<Fd> reopen_readable(int directory, const std::string& path);
 
 Result<DirectoryIdentity> identify(int directory, const std::string& path);
 
-std::string fd_name(int fd);           // "/proc/self/fd/N"
-std::string canonical_path(int fd);  // the kernel's own name: absolute, free of symbolic links; empty if it has none
+std::string fd_name(int fd);  // "/proc/self/fd/N"
+std::string canonical_path(
+    int fd);  // the kernel's own name: absolute, free of symbolic links; empty if it has none
 
 }  // namespace overlayfs

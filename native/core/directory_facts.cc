@@ -31,7 +31,8 @@ DirectoryFacts directory_facts(const DirectoryRef& ref) {
     facts.file_system = fs.f_type;
     facts.readonly = (fs.f_flags & ST_RDONLY) != 0;
   }
-  if (auto mount = mount_info(facts.identity.mount_id, facts.identity.unique_mount_id)) facts.mount = *std::move(mount);
+  if (auto mount = mount_info(facts.identity.mount_id, facts.identity.unique_mount_id))
+    facts.mount = *std::move(mount);
   facts.canonical_path = canonical_path(fd.get());
   if (!facts.is_directory) return facts;
 

@@ -16,8 +16,9 @@ struct DirectoryFacts {
   DirectoryIdentity identity;
   int64_t file_system = 0;  // f_type of statfs(2)
   bool readonly = false;    // mount or superblock
-  int trusted_xattr_error = 0, user_xattr_error = 0;  // of looking up an overlay attribute; 0: attributes work
-  bool volatile_marker = false;                       // work/incompat/volatile is in it
+  int trusted_xattr_error = 0,
+      user_xattr_error = 0;        // of looking up an overlay attribute; 0: attributes work
+  bool volatile_marker = false;    // work/incompat/volatile is in it
   std::optional<MountInfo> mount;  // none: the mount is not in this namespace, so detached
   std::string canonical_path;      // the kernel's own name for it
 };

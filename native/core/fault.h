@@ -1,13 +1,14 @@
-// The test build's fault plan: which system call fails, when and with what errno. It can only make calls fail.
-// Not part of the release binary.
+// The test build's fault plan: which system call fails, when and with what errno. It can only make calls
+// fail. Not part of the release binary.
 #pragma once
 
 #include <string>
 
 namespace overlayfs::fault {
 
-bool fails(const char* call);                                   // sets errno when it answers true
-void plan(std::string call, int error, int skip, int times);  // let `skip` calls through, then fail `times` of them
+bool fails(const char* call);  // sets errno when it answers true
+void plan(std::string call, int error, int skip,
+          int times);  // let `skip` calls through, then fail `times` of them
 void clear();
 
 }  // namespace overlayfs::fault

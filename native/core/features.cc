@@ -43,12 +43,16 @@ void probe_unprivileged_calls(KernelFeatures* features) {
 
 void probe_option_keys(const FsContext& context, KernelFeatures* features) {
   static constexpr std::pair<const char*, const char*> kKeys[] = {
-      {"redirect_dir", "follow"}, {"index", "off"},   {"nfs_export", "off"},    {"xino", "off"},
-      {"metacopy", "off"},        {"uuid", "auto"},   {"verity", "off"},        {"fsync", "auto"},
-      {"userxattr", nullptr},     {"volatile", nullptr}, {"override_creds", nullptr}, {"default_permissions", nullptr},
+      {"redirect_dir", "follow"},  {"index", "off"},
+      {"nfs_export", "off"},       {"xino", "off"},
+      {"metacopy", "off"},         {"uuid", "auto"},
+      {"verity", "off"},           {"fsync", "auto"},
+      {"userxattr", nullptr},      {"volatile", nullptr},
+      {"override_creds", nullptr}, {"default_permissions", nullptr},
   };
   for (const auto& [key, value] : kKeys) {
-    if (value == nullptr ? context.set_flag(key) : context.set_string(key, value)) features->options.emplace_back(key);
+    if (value == nullptr ? context.set_flag(key) : context.set_string(key, value))
+      features->options.emplace_back(key);
   }
 }
 
@@ -101,7 +105,8 @@ Result<int> try_create(const std::vector<TrialOption>& options, bool data_only) 
   }
   TRY(context.set_string("lowerdir+", fd_name(upper_most.get())));
   TRY(context.set_string("lowerdir+", fd_name(middle.get())));
-  if (auto set = context.set_string(data_only ? "datadir+" : "lowerdir+", fd_name(last.get())); !set) return set.error().err;
+  if (auto set = context.set_string(data_only ? "datadir+" : "lowerdir+", fd_name(last.get())); !set)
+    return set.error().err;
   if (auto created = context.create(); !created) return created.error().err;
   return 0;
 }

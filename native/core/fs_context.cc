@@ -21,8 +21,8 @@ Result<FsContext> FsContext::pick(int mount_root) {
 }
 
 Result<void> FsContext::set_string(const std::string& key, const std::string& value) const {
-  return checked(sys::fsconfig(fd_.get(), abi::FSCONFIG_SET_STRING, key.c_str(), value.c_str(), 0), "SET_STRING",
-                 key + "=" + value);
+  return checked(sys::fsconfig(fd_.get(), abi::FSCONFIG_SET_STRING, key.c_str(), value.c_str(), 0),
+                 "SET_STRING", key + "=" + value);
 }
 
 Result<void> FsContext::set_flag(const std::string& key) const {
@@ -39,7 +39,8 @@ Result<void> FsContext::create() const {
 }
 
 Result<void> FsContext::reconfigure() const {
-  return checked(sys::fsconfig(fd_.get(), abi::FSCONFIG_CMD_RECONFIGURE, nullptr, nullptr, 0), "CMD_RECONFIGURE", {});
+  return checked(sys::fsconfig(fd_.get(), abi::FSCONFIG_CMD_RECONFIGURE, nullptr, nullptr, 0),
+                 "CMD_RECONFIGURE", {});
 }
 
 Result<Fd> FsContext::mount(uint64_t mount_attributes) const {
@@ -59,7 +60,8 @@ Result<void> FsContext::checked(int result, const char* command, const std::stri
   return error;
 }
 
-// Each read(2) takes one message, "e overlay: text"; ENODATA ends the log. Kernels before 6.5 keep nothing for overlay.
+// Each read(2) takes one message, "e overlay: text"; ENODATA ends the log. Kernels before 6.5 keep nothing
+// for overlay.
 std::string FsContext::read_log() const {
   std::string log;
   std::array<char, 1024> line;

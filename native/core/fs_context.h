@@ -11,8 +11,8 @@ namespace overlayfs {
 
 class FsContext {
  public:
-  static Result<FsContext> open(const char* type);    // fsopen(2)
-  static Result<FsContext> pick(int mount_root);      // fspick(2): the context of a mounted superblock
+  static Result<FsContext> open(const char* type);  // fsopen(2)
+  static Result<FsContext> pick(int mount_root);    // fspick(2): the context of a mounted superblock
 
   Result<void> set_string(const std::string& key, const std::string& value) const;
   Result<void> set_flag(const std::string& key) const;

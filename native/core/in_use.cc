@@ -41,15 +41,18 @@ Result<int> try_as_lowers(const std::vector<const OpenLayer*>& candidates, Rung 
 }  // namespace
 
 InUseAnswer probe_in_use(const OpenLayer& upper, const OpenLayer& work, Rung rung, bool detached_layers) {
-  // Inside a user namespace the probe always says free; without file handles index=on is switched off in silence.
-  if (auto readable = reopen_readable(upper.fd.get(), upper.path); !readable || !sys::has_file_handles(readable->get())) {
+  // Inside a user namespace the probe always says free; without file handles index=on is switched off in
+  // silence.
+  if (auto readable = reopen_readable(upper.fd.get(), upper.path);
+      !readable || !sys::has_file_handles(readable->get())) {
     return {InUse::unknown, "the upper's file system has no file handles"};
   }
   auto both = try_as_lowers({&upper, &work}, rung, detached_layers);
   if (!both) return {InUse::unknown, std::string(both.error().call) + " failed"};
   const int error = *both;
   if (error == 0) return {InUse::no, {}};
-  if (error != EBUSY) return {InUse::unknown, "the kernel would not take upper and work as lowers of a probe"};
+  if (error != EBUSY)
+    return {InUse::unknown, "the kernel would not take upper and work as lowers of a probe"};
   auto work_alone = try_as_lowers({&work}, rung, detached_layers);
   auto upper_alone = try_as_lowers({&upper}, rung, detached_layers);
   const bool only_work = work_alone && *work_alone == EBUSY && upper_alone && *upper_alone == 0;

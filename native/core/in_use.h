@@ -1,5 +1,5 @@
-// Is an upper or work directory used by a live overlay? Only the kernel knows: no mount table shows an overlay that was
-// lazily detached, never attached, or mounted in another namespace.
+// Is an upper or work directory used by a live overlay? Only the kernel knows: no mount table shows an
+// overlay that was lazily detached, never attached, or mounted in another namespace.
 #pragma once
 
 #include <string>
@@ -15,11 +15,12 @@ struct InUseAnswer {
   std::string reason;  // why it is unknown
 };
 
-// Makes a throw-away overlay with index=on whose lowers are the candidates: CREATE answers EBUSY if and only if they
-// are in use. Nothing changes on them.
+// Makes a throw-away overlay with index=on whose lowers are the candidates: CREATE answers EBUSY if and only
+// if they are in use. Nothing changes on them.
 InUseAnswer probe_in_use(const OpenLayer& upper, const OpenLayer& work, Rung rung, bool detached_layers);
 
-// Holds flock(2) on the work directory, so that our own processes take turns between this question and their mounts.
+// Holds flock(2) on the work directory, so that our own processes take turns between this question and their
+// mounts.
 Result<Fd> lock_work_directory(const OpenLayer& work);
 
 }  // namespace overlayfs

@@ -1,6 +1,7 @@
-// The parts of the kernel's ABI that C libraries in use do not declare yet, or declare in headers that exclude each
-// other (<sys/mount.h> and <linux/mount.h>). Names, numbers and layouts are the kernel's: include/uapi/linux/mount.h,
-// stat.h, openat2.h, magic.h. System call numbers above 423 are the same on every architecture.
+// The parts of the kernel's ABI that C libraries in use do not declare yet, or declare in headers that
+// exclude each other (<sys/mount.h> and <linux/mount.h>). Names, numbers and layouts are the kernel's:
+// include/uapi/linux/mount.h, stat.h, openat2.h, magic.h. System call numbers above 423 are the same on every
+// architecture.
 #pragma once
 
 #include <cstddef>
@@ -8,8 +9,9 @@
 
 namespace overlayfs::abi {
 
-constexpr long SYS_OPEN_TREE = 428, SYS_MOVE_MOUNT = 429, SYS_FSOPEN = 430, SYS_FSCONFIG = 431, SYS_FSMOUNT = 432,
-               SYS_FSPICK = 433, SYS_OPENAT2 = 437, SYS_MOUNT_SETATTR = 442, SYS_STATMOUNT = 457, SYS_LISTMOUNT = 458;
+constexpr long SYS_OPEN_TREE = 428, SYS_MOVE_MOUNT = 429, SYS_FSOPEN = 430, SYS_FSCONFIG = 431,
+               SYS_FSMOUNT = 432, SYS_FSPICK = 433, SYS_OPENAT2 = 437, SYS_MOUNT_SETATTR = 442,
+               SYS_STATMOUNT = 457, SYS_LISTMOUNT = 458;
 
 constexpr unsigned FSOPEN_CLOEXEC = 0x1, FSMOUNT_CLOEXEC = 0x1, FSPICK_CLOEXEC = 0x1, FSPICK_EMPTY_PATH = 0x8;
 enum FsconfigCommand : unsigned {
@@ -23,17 +25,18 @@ constexpr size_t FSCONFIG_STRING_MAX = 255;  // longer values are EINVAL, with n
 
 constexpr unsigned MOVE_MOUNT_F_EMPTY_PATH = 0x4, MOVE_MOUNT_T_EMPTY_PATH = 0x40;
 
-constexpr uint64_t MOUNT_ATTR_RDONLY = 0x1, MOUNT_ATTR_NOSUID = 0x2, MOUNT_ATTR_NODEV = 0x4, MOUNT_ATTR_NOEXEC = 0x8,
-                   MOUNT_ATTR_ATIME = 0x70, MOUNT_ATTR_RELATIME = 0x0, MOUNT_ATTR_NOATIME = 0x10,
-                   MOUNT_ATTR_STRICTATIME = 0x20, MOUNT_ATTR_NODIRATIME = 0x80;
+constexpr uint64_t MOUNT_ATTR_RDONLY = 0x1, MOUNT_ATTR_NOSUID = 0x2, MOUNT_ATTR_NODEV = 0x4,
+                   MOUNT_ATTR_NOEXEC = 0x8, MOUNT_ATTR_ATIME = 0x70, MOUNT_ATTR_RELATIME = 0x0,
+                   MOUNT_ATTR_NOATIME = 0x10, MOUNT_ATTR_STRICTATIME = 0x20, MOUNT_ATTR_NODIRATIME = 0x80;
 
 struct MountAttr {
   uint64_t attr_set, attr_clr, propagation, userns_fd;
 };
 
-constexpr unsigned long MS_RDONLY = 1, MS_NOSUID = 2, MS_NODEV = 4, MS_NOEXEC = 8, MS_REMOUNT = 32, MS_NOATIME = 1024,
-                        MS_NODIRATIME = 2048, MS_UNBINDABLE = 1ul << 17, MS_PRIVATE = 1ul << 18, MS_SLAVE = 1ul << 19,
-                        MS_SHARED = 1ul << 20, MS_RELATIME = 1ul << 21, MS_STRICTATIME = 1ul << 24;
+constexpr unsigned long MS_RDONLY = 1, MS_NOSUID = 2, MS_NODEV = 4, MS_NOEXEC = 8, MS_REMOUNT = 32,
+                        MS_NOATIME = 1024, MS_NODIRATIME = 2048, MS_UNBINDABLE = 1ul << 17,
+                        MS_PRIVATE = 1ul << 18, MS_SLAVE = 1ul << 19, MS_SHARED = 1ul << 20,
+                        MS_RELATIME = 1ul << 21, MS_STRICTATIME = 1ul << 24;
 
 constexpr int MNT_DETACH = 2, UMOUNT_NOFOLLOW = 8;
 
@@ -87,6 +90,7 @@ struct Statmount {
 static_assert(sizeof(Statmount) == 512);
 
 constexpr int64_t OVERLAYFS_SUPER_MAGIC = 0x794c7630, BTRFS_SUPER_MAGIC = 0x9123683e;
-constexpr uint64_t PROC_USER_INIT_INO = 0xEFFFFFFD;  // the initial user namespace's inode in nsfs, on every kernel
+constexpr uint64_t PROC_USER_INIT_INO =
+    0xEFFFFFFD;  // the initial user namespace's inode in nsfs, on every kernel
 
 }  // namespace overlayfs::abi

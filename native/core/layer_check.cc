@@ -32,7 +32,8 @@ class FileSystemPaths {
     std::string path;
   };
 
-  // Where a directory lies in its file system, whichever mount shows it; nothing if the mount is not in this namespace.
+  // Where a directory lies in its file system, whichever mount shows it; nothing if the mount is not in this
+  // namespace.
   std::optional<Place> place(const OpenLayer& layer) {
     const MountInfo* mount = info(layer.identity);
     if (mount == nullptr) return std::nullopt;
@@ -49,7 +50,8 @@ class FileSystemPaths {
   const MountInfo* info(const DirectoryIdentity& identity) {
     auto [entry, is_new] = mounts_.try_emplace(identity.mount_id);
     if (is_new) {
-      if (auto found = mount_info(identity.mount_id, identity.unique_mount_id)) entry->second = *std::move(found);
+      if (auto found = mount_info(identity.mount_id, identity.unique_mount_id))
+        entry->second = *std::move(found);
     }
     return entry->second ? &*entry->second : nullptr;
   }

@@ -12,9 +12,9 @@
 namespace overlayfs {
 namespace {
 
-constexpr uint64_t kEverything = abi::STATMOUNT_SB_BASIC | abi::STATMOUNT_MNT_BASIC | abi::STATMOUNT_MNT_ROOT |
-                                 abi::STATMOUNT_MNT_POINT | abi::STATMOUNT_FS_TYPE | abi::STATMOUNT_MNT_OPTS |
-                                 abi::STATMOUNT_SB_SOURCE;
+constexpr uint64_t kEverything = abi::STATMOUNT_SB_BASIC | abi::STATMOUNT_MNT_BASIC |
+                                 abi::STATMOUNT_MNT_ROOT | abi::STATMOUNT_MNT_POINT | abi::STATMOUNT_FS_TYPE |
+                                 abi::STATMOUNT_MNT_OPTS | abi::STATMOUNT_SB_SOURCE;
 constexpr uint64_t SB_RDONLY = 1;
 
 // EPERM from a call that needs no privilege is a seccomp filter that does not know it.
@@ -27,7 +27,9 @@ Result<MountInfo> stat_mount(uint64_t id, std::vector<char>& buffer, bool* compl
     buffer.resize(buffer.size() * 2);
   }
   const auto& sm = *reinterpret_cast<const abi::Statmount*>(buffer.data());
-  const auto text = [&](uint64_t bit, uint32_t offset) { return (sm.mask & bit) != 0 ? std::string(sm.str + offset) : ""; };
+  const auto text = [&](uint64_t bit, uint32_t offset) {
+    return (sm.mask & bit) != 0 ? std::string(sm.str + offset) : "";
+  };
   if ((sm.mask & kEverything) != kEverything) *complete = false;
   return MountInfo{.id = sm.mnt_id,
                    .parent_id = sm.mnt_parent_id,
@@ -48,7 +50,8 @@ std::string unescape_octal(std::string_view text) {
   const auto digit = [](char c) { return c >= '0' && c <= '7'; };
   std::string plain;
   for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\\' && i + 3 < text.size() && digit(text[i + 1]) && digit(text[i + 2]) && digit(text[i + 3])) {
+    if (text[i] == '\\' && i + 3 < text.size() && digit(text[i + 1]) && digit(text[i + 2]) &&
+        digit(text[i + 3])) {
       plain += static_cast<char>((text[i + 1] - '0') << 6 | (text[i + 2] - '0') << 3 | (text[i + 3] - '0'));
       i += 3;
     } else {
@@ -77,8 +80,9 @@ uint64_t number(std::string_view digits) {
 
 uint64_t mount_attributes(std::string_view words) {
   static constexpr std::pair<std::string_view, uint64_t> kNames[] = {
-      {"ro", abi::MOUNT_ATTR_RDONLY},       {"nosuid", abi::MOUNT_ATTR_NOSUID},   {"nodev", abi::MOUNT_ATTR_NODEV},
-      {"noexec", abi::MOUNT_ATTR_NOEXEC},   {"noatime", abi::MOUNT_ATTR_NOATIME}, {"nodiratime", abi::MOUNT_ATTR_NODIRATIME},
+      {"ro", abi::MOUNT_ATTR_RDONLY},       {"nosuid", abi::MOUNT_ATTR_NOSUID},
+      {"nodev", abi::MOUNT_ATTR_NODEV},     {"noexec", abi::MOUNT_ATTR_NOEXEC},
+      {"noatime", abi::MOUNT_ATTR_NOATIME}, {"nodiratime", abi::MOUNT_ATTR_NODIRATIME},
   };
   uint64_t attributes = 0;
   bool relatime = false;
@@ -122,7 +126,8 @@ Result<std::string> read_mountinfo() {
   std::string text;
   std::array<char, 65536> chunk;
   ssize_t size;
-  while ((size = ::read(file.get(), chunk.data(), chunk.size())) > 0) text.append(chunk.data(), static_cast<size_t>(size));
+  while ((size = ::read(file.get(), chunk.data(), chunk.size())) > 0)
+    text.append(chunk.data(), static_cast<size_t>(size));
   if (size < 0) return failed("read", {}, "/proc/self/mountinfo");
   return text;
 }

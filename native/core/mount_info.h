@@ -1,4 +1,5 @@
-// What the kernel says of a mount: statmount(2) and listmount(2), or proc_pid_mountinfo(5) where those are missing.
+// What the kernel says of a mount: statmount(2) and listmount(2), or proc_pid_mountinfo(5) where those are
+// missing.
 #pragma once
 
 #include <cstdint>
@@ -14,21 +15,24 @@ struct MountInfo {
   uint64_t id = 0, parent_id = 0;  // unique when `unique_ids`, else mountinfo's reusable numbers
   uint64_t old_id = 0;             // mountinfo's number, always
   bool unique_ids = false;
-  uint64_t device = 0;         // of the superblock: major << 32 | minor
-  std::string root;            // of the mount, within its file system
-  std::string point;           // in this process's root
-  std::string type;            // "overlay"
+  uint64_t device = 0;  // of the superblock: major << 32 | minor
+  std::string root;     // of the mount, within its file system
+  std::string point;    // in this process's root
+  std::string type;     // "overlay"
   std::string source;
-  std::string options;         // of the superblock, comma separated and escaped as the kernel shows them, without ro or rw
-  uint64_t attributes = 0;     // MOUNT_ATTR_*
+  std::string
+      options;  // of the superblock, comma separated and escaped as the kernel shows them, without ro or rw
+  uint64_t attributes = 0;  // MOUNT_ATTR_*
   bool superblock_readonly = false;
-  uint64_t propagation = 0;    // MS_SHARED | MS_SLAVE | MS_PRIVATE | MS_UNBINDABLE
+  uint64_t propagation = 0;  // MS_SHARED | MS_SLAVE | MS_PRIVATE | MS_UNBINDABLE
 };
 
-// One mount of this namespace. ENOENT: there is no such mount here (detached, unmounted, or another namespace's).
+// One mount of this namespace. ENOENT: there is no such mount here (detached, unmounted, or another
+// namespace's).
 Result<MountInfo> mount_info(uint64_t id, bool unique_id);
 
-// All mounts of a type in this namespace, in mounting order. `from_mountinfo` reads proc(5) even where listmount(2) is.
+// All mounts of a type in this namespace, in mounting order. `from_mountinfo` reads proc(5) even where
+// listmount(2) is.
 Result<std::vector<MountInfo>> list_mounts(std::string_view type, bool from_mountinfo);
 
 // The parser of proc_pid_mountinfo(5); lines that it cannot read are left out.

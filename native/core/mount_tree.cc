@@ -17,7 +17,8 @@ Result<void> attach_mount(int mount, int target, const std::string& target_path)
 }
 
 Result<void> set_propagation(int mount_root, uint64_t propagation) {
-  if (sys::mount_setattr(mount_root, {.attr_set = 0, .attr_clr = 0, .propagation = propagation, .userns_fd = 0}) == 0) {
+  if (sys::mount_setattr(mount_root,
+                         {.attr_set = 0, .attr_clr = 0, .propagation = propagation, .userns_fd = 0}) == 0) {
     return {};
   }
   if (errno != ENOSYS && errno != EPERM) return failed("mount_setattr");
@@ -27,8 +28,8 @@ Result<void> set_propagation(int mount_root, uint64_t propagation) {
   return {};
 }
 
-Result<void> mount_overlay_by_string(const std::string& source, const std::string& target, unsigned long flags,
-                                     const std::string& data, bool from_fd_directory) {
+Result<void> mount_overlay_by_string(const std::string& source, const std::string& target,
+                                     unsigned long flags, const std::string& data, bool from_fd_directory) {
   const auto call = [&]() -> Result<void> {
     if (sys::mount(source.c_str(), target.c_str(), "overlay", flags, data.c_str()) == 0) return {};
     return failed("mount", data);
@@ -61,9 +62,12 @@ Result<void> remount_superblock(int mount_root, bool readonly) {
   // MS_REMOUNT sets the mount's own flags too, so those it has are said again.
   struct statfs fs {};
   if (sys::fstatfs(mount_root, &fs) != 0) return failed("fstatfs");
-  constexpr unsigned long kept = abi::MS_NOSUID | abi::MS_NODEV | abi::MS_NOEXEC | abi::MS_NOATIME | abi::MS_NODIRATIME;
-  const unsigned long flags = abi::MS_REMOUNT | (readonly ? abi::MS_RDONLY : 0) | (static_cast<unsigned long>(fs.f_flags) & kept);
-  if (sys::mount(nullptr, fd_name(mount_root).c_str(), nullptr, flags, nullptr) != 0) return failed("mount", "MS_REMOUNT");
+  constexpr unsigned long kept =
+      abi::MS_NOSUID | abi::MS_NODEV | abi::MS_NOEXEC | abi::MS_NOATIME | abi::MS_NODIRATIME;
+  const unsigned long flags =
+      abi::MS_REMOUNT | (readonly ? abi::MS_RDONLY : 0) | (static_cast<unsigned long>(fs.f_flags) & kept);
+  if (sys::mount(nullptr, fd_name(mount_root).c_str(), nullptr, flags, nullptr) != 0)
+    return failed("mount", "MS_REMOUNT");
   return {};
 }
 

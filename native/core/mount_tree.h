@@ -15,12 +15,13 @@ Result<void> attach_mount(int mount, int target, const std::string& target_path)
 // mount_setattr(2), or mount(2) where that is missing: MS_PRIVATE, MS_SLAVE, MS_SHARED or MS_UNBINDABLE.
 Result<void> set_propagation(int mount_root, uint64_t propagation);
 
-// mount(2) of an overlay. `from_fd_directory`: layer names in `data` are relative to /proc/self/fd; the call is then
-// made on a thread of its own, since its working directory must be unshared from the process's.
-Result<void> mount_overlay_by_string(const std::string& source, const std::string& target, unsigned long flags,
-                                     const std::string& data, bool from_fd_directory);
+// mount(2) of an overlay. `from_fd_directory`: layer names in `data` are relative to /proc/self/fd; the call
+// is then made on a thread of its own, since its working directory must be unshared from the process's.
+Result<void> mount_overlay_by_string(const std::string& source, const std::string& target,
+                                     unsigned long flags, const std::string& data, bool from_fd_directory);
 
-// Makes the superblock of a mounted overlay read-only or writable: fspick(2), or mount(2) where that is missing.
+// Makes the superblock of a mounted overlay read-only or writable: fspick(2), or mount(2) where that is
+// missing.
 Result<void> remount_superblock(int mount_root, bool readonly);
 
 // umount2(2), never following a symbolic link at the end of `path`.

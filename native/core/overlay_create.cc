@@ -75,8 +75,10 @@ std::string joined_lowerdir(const OverlaySpec& spec, Name name) {
 }
 
 Result<void> set_joined_layers(const FsContext& context, const OverlaySpec& spec) {
-  const std::string joined = joined_lowerdir(spec, [](const OpenLayer& layer) { return fd_name(layer.fd.get()); });
-  if (joined.size() > abi::FSCONFIG_STRING_MAX) return SysError{E2BIG, "fsconfig", "lowerdir=" + joined, {}, {}};
+  const std::string joined =
+      joined_lowerdir(spec, [](const OpenLayer& layer) { return fd_name(layer.fd.get()); });
+  if (joined.size() > abi::FSCONFIG_STRING_MAX)
+    return SysError{E2BIG, "fsconfig", "lowerdir=" + joined, {}, {}};
   TRY(context.set_string("lowerdir", joined));
   return set_upper_and_work_by_name(context, spec);
 }
@@ -84,18 +86,22 @@ Result<void> set_joined_layers(const FsContext& context, const OverlaySpec& spec
 // The options of one mount(2) call, layers named by `name`.
 template <class Name>
 Result<std::string> mount_data(const OverlaySpec& spec, Name name) {
-  std::string data = "lowerdir=" + joined_lowerdir(spec, [&](const OpenLayer& layer) { return escape_lowerdir(name(layer)); });
+  std::string data = "lowerdir=" + joined_lowerdir(spec, [&](const OpenLayer& layer) {
+                       return escape_lowerdir(name(layer));
+                     });
   if (spec.upper) data += ",upperdir=" + escape_upperdir(name(*spec.upper), true);
   if (spec.work) data += ",workdir=" + escape_upperdir(name(*spec.work), true);
   for (const OverlayOption& option : spec.options) {
     data += "," + option.key;
     if (!option.value) continue;
     if (option.value->find(',') != std::string::npos) {
-      return SysError{EINVAL, "mount", option.key + "=" + *option.value + ": mount(2) cannot carry a comma", {}, {}};
+      return SysError{
+          EINVAL, "mount", option.key + "=" + *option.value + ": mount(2) cannot carry a comma", {}, {}};
     }
     data += "=" + *option.value;
   }
-  if (data.size() > kMountDataMax) return SysError{E2BIG, "mount", std::to_string(data.size()) + " bytes of options", {}, {}};
+  if (data.size() > kMountDataMax)
+    return SysError{E2BIG, "mount", std::to_string(data.size()) + " bytes of options", {}, {}};
   return data;
 }
 
@@ -114,11 +120,16 @@ unsigned long mount_flags(const OverlaySpec& spec) {
 
 const char* rung_name(Rung rung) {
   switch (rung) {
-    case Rung::layer_fds: return "layer-fds";
-    case Rung::layer_names: return "layer-names";
-    case Rung::joined_names: return "joined-names";
-    case Rung::mount: return "mount";
-    case Rung::mount_fd_names: return "mount-fd-names";
+    case Rung::layer_fds:
+      return "layer-fds";
+    case Rung::layer_names:
+      return "layer-names";
+    case Rung::joined_names:
+      return "joined-names";
+    case Rung::mount:
+      return "mount";
+    case Rung::mount_fd_names:
+      return "mount-fd-names";
   }
   return "";
 }
@@ -149,15 +160,20 @@ Result<void> create_at(const OverlaySpec& spec, Rung rung, const std::string& ta
 bool is_rung_missing(Rung rung, const SysError& error) {
   switch (rung) {
     case Rung::layer_fds:
-      // Without layer descriptors: "Bad value for 'lowerdir+'" (6.7) or "Unknown parameter" (6.5); the wrapper before
-      // 6.5 says EOPNOTSUPP. A layer that is refused for what it is gives another message.
-      return error.err == ENOSYS || error.err == EOPNOTSUPP || (error.err == EPERM && error.call == std::string_view("fsopen")) || error.kernel.find("Bad value for 'lowerdir+'") != std::string::npos ||
+      // Without layer descriptors: "Bad value for 'lowerdir+'" (6.7) or "Unknown parameter" (6.5); the
+      // wrapper before 6.5 says EOPNOTSUPP. A layer that is refused for what it is gives another message.
+      return error.err == ENOSYS || error.err == EOPNOTSUPP ||
+             (error.err == EPERM && error.call == std::string_view("fsopen")) ||
+             error.kernel.find("Bad value for 'lowerdir+'") != std::string::npos ||
              error.kernel.find("Unknown parameter 'lowerdir+'") != std::string::npos;
     case Rung::layer_names:
       return error.err == ENOSYS || error.kernel.find("Unknown parameter 'lowerdir+'") != std::string::npos;
-    case Rung::joined_names: return error.err == ENOSYS;
-    case Rung::mount: return error.err == E2BIG;
-    case Rung::mount_fd_names: return false;
+    case Rung::joined_names:
+      return error.err == ENOSYS;
+    case Rung::mount:
+      return error.err == E2BIG;
+    case Rung::mount_fd_names:
+      return false;
   }
   return false;
 }

@@ -70,7 +70,8 @@ class Mounting {
   }
 
   Result<void> open_layers() {
-    for (size_t i = 0; i < plan_.lower.size(); ++i) spec_.lower.push_back(TRY(open_layer(plan_.lower[i], "lower", i)));
+    for (size_t i = 0; i < plan_.lower.size(); ++i)
+      spec_.lower.push_back(TRY(open_layer(plan_.lower[i], "lower", i)));
     for (size_t i = 0; i < plan_.data_only_lower.size(); ++i) {
       spec_.data_only_lower.push_back(TRY(open_layer(plan_.data_only_lower[i], "dataOnlyLower", i)));
     }
@@ -85,15 +86,18 @@ class Mounting {
 
   Result<void> check_writable_layers() {
     at(Step::check_upper, "upper");
-    if (spec_.upper->identity.links == 0) return SysError{ENOENT, "statx", "deleted directory", plan_.upper->shown(), {}};
+    if (spec_.upper->identity.links == 0)
+      return SysError{ENOENT, "statx", "deleted directory", plan_.upper->shown(), {}};
     readable_upper_ = TRY(reopen_readable(spec_.upper->fd.get(), spec_.upper->path));
     if (sys::fgetxattr(readable_upper_.get(), (plan_.xattr_prefix + "opaque").c_str(), nullptr, 0) < 0 &&
         errno == EOPNOTSUPP) {
       mounted_.upper_without_xattrs = true;
-      if (plan_.require_xattrs) return failed("fgetxattr", plan_.xattr_prefix + "opaque", plan_.upper->shown());
+      if (plan_.require_xattrs)
+        return failed("fgetxattr", plan_.xattr_prefix + "opaque", plan_.upper->shown());
     }
     at(Step::check_upper, "work");
-    if (spec_.work->identity.links == 0) return SysError{ENOENT, "statx", "deleted directory", plan_.work->shown(), {}};
+    if (spec_.work->identity.links == 0)
+      return SysError{ENOENT, "statx", "deleted directory", plan_.work->shown(), {}};
 
     TRY(check_containment(*spec_.upper, "upper"));
     TRY(check_containment(*spec_.work, "work"));
@@ -123,7 +127,8 @@ class Mounting {
     if (mounted_.in_use.answer == InUse::no || mounted_.in_use.answer == InUse::unknown) return {};
     const bool upper = mounted_.in_use.answer == InUse::upper;
     at(Step::check_in_use, upper ? "upper" : "work");
-    return SysError{EBUSY, "fsconfig", "CMD_CREATE, index=on", (upper ? plan_.upper : plan_.work)->shown(), {}};
+    return SysError{
+        EBUSY, "fsconfig", "CMD_CREATE, index=on", (upper ? plan_.upper : plan_.work)->shown(), {}};
   }
 
   Result<void> make_scratch() {
@@ -205,7 +210,8 @@ class Mounting {
   void hand_over_layers() {
     for (OpenLayer& layer : spec_.lower) mounted_.layers.lower.push_back(std::move(layer.fd));
     if (plan_.empty_lower) mounted_.layers.lower.pop_back();
-    for (OpenLayer& layer : spec_.data_only_lower) mounted_.layers.data_only_lower.push_back(std::move(layer.fd));
+    for (OpenLayer& layer : spec_.data_only_lower)
+      mounted_.layers.data_only_lower.push_back(std::move(layer.fd));
     if (spec_.upper) mounted_.layers.upper = std::move(spec_.upper->fd);
     if (spec_.work) mounted_.layers.work = std::move(spec_.work->fd);
     if (plan_.keep_upper_for_sync) mounted_.upper_for_sync = std::move(readable_upper_);
@@ -241,25 +247,37 @@ class Mounting {
 
 const char* step_name(Step step) {
   switch (step) {
-    case Step::open_layer: return "open-layer";
-    case Step::check_upper: return "check-upper";
-    case Step::check_in_lower: return "check-in-lower";
-    case Step::check_in_use: return "check-in-use";
-    case Step::clear_marker: return "clear-marker";
-    case Step::scratch: return "scratch";
-    case Step::target: return "target";
-    case Step::create: return "create";
-    case Step::verify_writable: return "verify-writable";
-    case Step::attach: return "attach";
+    case Step::open_layer:
+      return "open-layer";
+    case Step::check_upper:
+      return "check-upper";
+    case Step::check_in_lower:
+      return "check-in-lower";
+    case Step::check_in_use:
+      return "check-in-use";
+    case Step::clear_marker:
+      return "clear-marker";
+    case Step::scratch:
+      return "scratch";
+    case Step::target:
+      return "target";
+    case Step::create:
+      return "create";
+    case Step::verify_writable:
+      return "verify-writable";
+    case Step::attach:
+      return "attach";
   }
   return "";
 }
 
-std::variant<Mounted, MountFailure> mount_overlay(const MountPlan& plan, const std::function<bool()>& aborted) {
+std::variant<Mounted, MountFailure> mount_overlay(const MountPlan& plan,
+                                                  const std::function<bool()>& aborted) {
   return Mounting(plan, aborted).run();
 }
 
-Result<Attached> attach_overlay(int mount, const std::string& target, bool make_target, uint64_t propagation) {
+Result<Attached> attach_overlay(int mount, const std::string& target, bool make_target,
+                                uint64_t propagation) {
   Attached attached;
   if (make_target) {
     attached.made_target = sys::mkdirat(AT_FDCWD, target.c_str(), 0755) == 0;

@@ -1,5 +1,5 @@
-// Carries a whole mount plan out: checks what the kernel would take in silence, creates, verifies, attaches; on failure
-// says which step it was and takes everything back.
+// Carries a whole mount plan out: checks what the kernel would take in silence, creates, verifies, attaches;
+// on failure says which step it was and takes everything back.
 #pragma once
 
 #include <functional>
@@ -18,7 +18,7 @@ struct MountPlan {
   std::optional<DirectoryRef> upper, work;
   bool scratch = false;                  // upper and work on a private tmpfs …
   std::optional<uint64_t> scratch_size;  // … of this many bytes
-  bool empty_lower = false;              // add an empty lower: the kernel takes no single one without an upper
+  bool empty_lower = false;  // add an empty lower: the kernel takes no single one without an upper
   std::vector<OverlayOption> options;
   std::string source;
   bool readonly = false;
@@ -57,9 +57,9 @@ struct Attempt {
 struct MountFailure {
   Step step = Step::open_layer;
   SysError error;
-  std::string role;            // "lower", "dataOnlyLower", "upper" or "work", where one layer is to blame
-  size_t index = 0;            // which lower
-  std::string other;           // the lower that contains it
+  std::string role;   // "lower", "dataOnlyLower", "upper" or "work", where one layer is to blame
+  size_t index = 0;   // which lower
+  std::string other;  // the lower that contains it
   std::vector<Attempt> attempts;
 };
 
@@ -71,7 +71,8 @@ struct MountedLayers {
 struct Mounted {
   Fd root;  // the mount's own descriptor while detached; none once attached
   MountedLayers layers;
-  Fd upper_for_sync;  // opened before anything was written, so that syncfs(2) reports every write-back error since
+  Fd upper_for_sync;  // opened before anything was written, so that syncfs(2) reports every write-back error
+                      // since
   DirectoryIdentity identity;
   Rung rung = Rung::layer_fds;
   std::vector<Attempt> attempts;
@@ -83,7 +84,8 @@ struct Mounted {
 };
 
 // `aborted` is asked before anything becomes visible: the process is exiting.
-std::variant<Mounted, MountFailure> mount_overlay(const MountPlan& plan, const std::function<bool()>& aborted);
+std::variant<Mounted, MountFailure> mount_overlay(const MountPlan& plan,
+                                                  const std::function<bool()>& aborted);
 
 // Hangs a detached overlay onto `target`; `made` tells whether this made the directory.
 struct Attached {

@@ -17,7 +17,8 @@ std::string path_for_unmount(int directory, const std::string& target) {
   return path.empty() ? target : path;
 }
 
-// Where the mount is reachable by path: at `target`, or where it was moved to. ENOENT: nowhere; EBUSY: covered.
+// Where the mount is reachable by path: at `target`, or where it was moved to. ENOENT: nowhere; EBUSY:
+// covered.
 Result<std::string> locate(const DirectoryIdentity& mount, const std::string& target) {
   auto root = open_mount_root(mount, target);
   if (root) return path_for_unmount(root->get(), target);
@@ -26,7 +27,8 @@ Result<std::string> locate(const DirectoryIdentity& mount, const std::string& ta
   if (!info) return std::move(info).error();
   // Without unique ids the number may have been given to another mount since.
   if (info->type != "overlay") return SysError{ENOENT, "mountinfo", {}, target, {}};
-  if (!open_mount_root(mount, info->point)) return SysError{EBUSY, "statx", "another mount is on top", info->point, {}};
+  if (!open_mount_root(mount, info->point))
+    return SysError{EBUSY, "statx", "another mount is on top", info->point, {}};
   return std::move(info->point);
 }
 
@@ -55,7 +57,8 @@ Result<void> unmount_topmost_overlay(const std::string& target, bool lazy) {
     const Fd root = TRY(open_directory({target}));
     struct statfs fs {};
     if (sys::fstatfs(root.get(), &fs) != 0) return failed("fstatfs", {}, target);
-    if (fs.f_type != abi::OVERLAYFS_SUPER_MAGIC) return SysError{EINVAL, "fstatfs", "not an overlay", target, {}};
+    if (fs.f_type != abi::OVERLAYFS_SUPER_MAGIC)
+      return SysError{EINVAL, "fstatfs", "not an overlay", target, {}};
     path = path_for_unmount(root.get(), target);
   }
   return unmount_path(path, lazy);

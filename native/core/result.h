@@ -54,11 +54,11 @@ class [[nodiscard]] Result<void> {
 };
 
 // The value of a Result, or an early return of its error.
-#define TRY(expression)                                   \
-  ({                                                      \
-    auto result_ = (expression);                          \
-    if (!result_) return std::move(result_).error();      \
-    *std::move(result_);                                  \
+#define TRY(expression)                              \
+  ({                                                 \
+    auto result_ = (expression);                     \
+    if (!result_) return std::move(result_).error(); \
+    *std::move(result_);                             \
   })
 
 }  // namespace overlayfs

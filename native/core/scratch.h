@@ -10,8 +10,8 @@
 
 namespace overlayfs {
 
-// Detached where the kernel takes layers on a detached mount (6.15). Before that it is attached to a private 0700
-// directory until release_name(), which detaches it lazily: the overlay made meanwhile keeps it alive.
+// Detached where the kernel takes layers on a detached mount (6.15). Before that it is attached to a private
+// 0700 directory until release_name(), which detaches it lazily: the overlay made meanwhile keeps it alive.
 class ScratchTmpfs {
  public:
   static Result<ScratchTmpfs> create(std::optional<uint64_t> size, bool attached);

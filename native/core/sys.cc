@@ -20,11 +20,16 @@ namespace overlayfs::sys {
 // A test may also name one command of fsconfig(2): what kernels lack is single commands.
 static const char* fsconfig_command(abi::FsconfigCommand command) {
   switch (command) {
-    case abi::FSCONFIG_SET_FLAG: return "fsconfig:SET_FLAG";
-    case abi::FSCONFIG_SET_STRING: return "fsconfig:SET_STRING";
-    case abi::FSCONFIG_SET_FD: return "fsconfig:SET_FD";
-    case abi::FSCONFIG_CMD_CREATE: return "fsconfig:CMD_CREATE";
-    case abi::FSCONFIG_CMD_RECONFIGURE: return "fsconfig:CMD_RECONFIGURE";
+    case abi::FSCONFIG_SET_FLAG:
+      return "fsconfig:SET_FLAG";
+    case abi::FSCONFIG_SET_STRING:
+      return "fsconfig:SET_STRING";
+    case abi::FSCONFIG_SET_FD:
+      return "fsconfig:SET_FD";
+    case abi::FSCONFIG_CMD_CREATE:
+      return "fsconfig:CMD_CREATE";
+    case abi::FSCONFIG_CMD_RECONFIGURE:
+      return "fsconfig:CMD_RECONFIGURE";
   }
   return "fsconfig";
 }
@@ -34,8 +39,8 @@ int fsopen(const char* type) {
   return static_cast<int>(CALL("fsopen", syscall(abi::SYS_FSOPEN, type, abi::FSOPEN_CLOEXEC)));
 }
 int fsconfig(int fs, abi::FsconfigCommand command, const char* key, const void* value, int aux) {
-  return static_cast<int>(
-      CALL("fsconfig", CALL(fsconfig_command(command), syscall(abi::SYS_FSCONFIG, fs, command, key, value, aux))));
+  return static_cast<int>(CALL(
+      "fsconfig", CALL(fsconfig_command(command), syscall(abi::SYS_FSCONFIG, fs, command, key, value, aux))));
 }
 int fsmount(int fs, uint64_t attributes) {
   return static_cast<int>(CALL("fsmount", syscall(abi::SYS_FSMOUNT, fs, abi::FSMOUNT_CLOEXEC, attributes)));
@@ -49,8 +54,8 @@ int move_mount(int from_fd, int to_fd) {
   return static_cast<int>(CALL("move_mount", syscall(abi::SYS_MOVE_MOUNT, from_fd, "", to_fd, "", flags)));
 }
 int mount_setattr(int fd, const abi::MountAttr& attributes) {
-  return static_cast<int>(CALL("mount_setattr", syscall(abi::SYS_MOUNT_SETATTR, fd, "", AT_EMPTY_PATH, &attributes,
-                                                        sizeof attributes)));
+  return static_cast<int>(CALL("mount_setattr", syscall(abi::SYS_MOUNT_SETATTR, fd, "", AT_EMPTY_PATH,
+                                                        &attributes, sizeof attributes)));
 }
 int mount(const char* source, const char* target, const char* type, unsigned long flags, const char* data) {
   return static_cast<int>(CALL("mount", syscall(SYS_mount, source, target, type, flags, data)));
@@ -79,8 +84,12 @@ int openat2(int dirfd, const char* path, const abi::OpenHow& how) {
   return static_cast<int>(CALL("openat2", syscall(abi::SYS_OPENAT2, dirfd, path, &how, sizeof how)));
 }
 int dup_fd(int fd) { return CALL("fcntl", ::fcntl(fd, F_DUPFD_CLOEXEC, 3)); }
-int mkdirat(int dirfd, const char* path, mode_t mode) { return CALL("mkdirat", ::mkdirat(dirfd, path, mode)); }
-int unlinkat(int dirfd, const char* path, int flags) { return CALL("unlinkat", ::unlinkat(dirfd, path, flags)); }
+int mkdirat(int dirfd, const char* path, mode_t mode) {
+  return CALL("mkdirat", ::mkdirat(dirfd, path, mode));
+}
+int unlinkat(int dirfd, const char* path, int flags) {
+  return CALL("unlinkat", ::unlinkat(dirfd, path, flags));
+}
 int fstatat(int dirfd, const char* path, struct stat* result, int flags) {
   return CALL("fstatat", ::fstatat(dirfd, path, result, flags));
 }
@@ -88,7 +97,9 @@ int fstatat(int dirfd, const char* path, struct stat* result, int flags) {
 ssize_t fgetxattr(int fd, const char* name, void* value, size_t size) {
   return CALL("fgetxattr", ::fgetxattr(fd, name, value, size));
 }
-ssize_t flistxattr(int fd, char* names, size_t size) { return CALL("flistxattr", ::flistxattr(fd, names, size)); }
+ssize_t flistxattr(int fd, char* names, size_t size) {
+  return CALL("flistxattr", ::flistxattr(fd, names, size));
+}
 int fremovexattr(int fd, const char* name) { return CALL("fremovexattr", ::fremovexattr(fd, name)); }
 ssize_t llistxattr(const char* path, char* names, size_t size) {
   return CALL("llistxattr", ::llistxattr(path, names, size));

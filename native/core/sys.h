@@ -1,5 +1,6 @@
-// Every system call that this package makes beyond plain open, read and close: one wrapper each, returning -1 and errno.
-// This is the one table of calls: a test build (OVERLAYFS_FAULTS) can make any of them fail, and do nothing else.
+// Every system call that this package makes beyond plain open, read and close: one wrapper each, returning -1
+// and errno. This is the one table of calls: a test build (OVERLAYFS_FAULTS) can make any of them fail, and
+// do nothing else.
 #pragma once
 
 #include <sys/stat.h>
@@ -36,7 +37,8 @@ int mkdirat(int dirfd, const char* path, mode_t mode);
 int unlinkat(int dirfd, const char* path, int flags);
 int fstatat(int dirfd, const char* path, struct stat* result, int flags);
 
-// fgetxattr(2), flistxattr(2), fremovexattr(2), llistxattr(2), lgetxattr(2), flock(2), syncfs(2), unshare(2), name_to_handle_at(2)
+// fgetxattr(2), flistxattr(2), fremovexattr(2), llistxattr(2), lgetxattr(2), flock(2), syncfs(2), unshare(2),
+// name_to_handle_at(2)
 ssize_t fgetxattr(int fd, const char* name, void* value, size_t size);
 ssize_t flistxattr(int fd, char* names, size_t size);
 int fremovexattr(int fd, const char* name);

@@ -24,7 +24,8 @@ bool is_overlay_xattr(const std::string& name) {
   return name.starts_with("trusted.overlay.") || name.starts_with("user.overlay.");
 }
 
-// One step down that follows no symbolic link; O_RDONLY would need read permission on the kernel's mode 000 directories.
+// One step down that follows no symbolic link; O_RDONLY would need read permission on the kernel's mode 000
+// directories.
 Fd step_down(int directory, const char* name) {
   return Fd(sys::openat(directory, name, O_PATH | O_DIRECTORY | O_NOFOLLOW));
 }
@@ -67,7 +68,8 @@ Result<void> remove_volatile_marker(int work) {
   const Fd incompat = open_incompat(work);
   if (!incompat) return {};
   if (const Fd marker = step_down(incompat.get(), "volatile")) {
-    if (sys::unlinkat(marker.get(), "dirty", 0) != 0 && errno != ENOENT) return failed("unlinkat", "\"dirty\"");
+    if (sys::unlinkat(marker.get(), "dirty", 0) != 0 && errno != ENOENT)
+      return failed("unlinkat", "\"dirty\"");
   }
   if (sys::unlinkat(incompat.get(), "volatile", AT_REMOVEDIR) != 0 && errno != ENOENT) {
     return failed("unlinkat", "\"volatile\"");

@@ -9,8 +9,8 @@
 
 namespace overlayfs {
 
-// What stood in upper and work before a mount was tried. A CREATE that fails is not clean: it can leave work/work,
-// work/index and overlay.uuid, overlay.origin or overlay.impure on the upper.
+// What stood in upper and work before a mount was tried. A CREATE that fails is not clean: it can leave
+// work/work, work/index and overlay.uuid, overlay.origin or overlay.impure on the upper.
 class LayerSnapshot {
  public:
   // Readable descriptors; both must outlive the snapshot.
@@ -23,7 +23,8 @@ class LayerSnapshot {
   std::set<std::string> xattrs_;
 };
 
-// The marker of a volatile mount, work/work/incompat/volatile: the kernel refuses the work directory while it is there.
+// The marker of a volatile mount, work/work/incompat/volatile: the kernel refuses the work directory while it
+// is there.
 bool has_volatile_marker(int work);
 Result<void> remove_volatile_marker(int work);
 

@@ -25,23 +25,26 @@ Result<std::string> read_sized(const char* name, const std::string& shown, Call 
 
 std::vector<std::string> split_names(const std::string& names) {
   std::vector<std::string> split;
-  for (size_t at = 0; at < names.size(); at += split.back().size() + 1) split.emplace_back(names.c_str() + at);
+  for (size_t at = 0; at < names.size(); at += split.back().size() + 1)
+    split.emplace_back(names.c_str() + at);
   return split;
 }
 
 }  // namespace
 
 Result<std::vector<std::string>> list_xattrs(int fd) {
-  return split_names(TRY(read_sized("flistxattr", {}, [fd](char* to, size_t size) { return sys::flistxattr(fd, to, size); })));
+  return split_names(TRY(
+      read_sized("flistxattr", {}, [fd](char* to, size_t size) { return sys::flistxattr(fd, to, size); })));
 }
 
 Result<std::vector<Xattr>> read_xattrs(const std::string& path) {
-  const std::string names = TRY(
-      read_sized("llistxattr", path, [&](char* to, size_t size) { return sys::llistxattr(path.c_str(), to, size); }));
+  const std::string names = TRY(read_sized(
+      "llistxattr", path, [&](char* to, size_t size) { return sys::llistxattr(path.c_str(), to, size); }));
   std::vector<Xattr> attributes;
   for (std::string& name : split_names(names)) {
-    auto value = read_sized("lgetxattr", path,
-                            [&](char* to, size_t size) { return sys::lgetxattr(path.c_str(), name.c_str(), to, size); });
+    auto value = read_sized("lgetxattr", path, [&](char* to, size_t size) {
+      return sys::lgetxattr(path.c_str(), name.c_str(), to, size);
+    });
     if (!value && value.error().err == ENODATA) continue;  // removed since it was listed
     attributes.emplace_back(std::move(name), TRY(std::move(value)));
   }
