@@ -11,9 +11,13 @@ export {
   type OverlayErrorDetails,
 } from './errors.ts';
 export type { MountEvent, UnmountEvent } from './events.ts';
+export type { Answer } from './inspect/answer.ts';
+export type { DirectorySupport } from './inspect/directory-support.ts';
 export { type ListedLayer, listOverlays, type MountedOverlay } from './inspect/mount-table.ts';
 export type { OwnerTag } from './inspect/owner.ts';
+export { type Feature, type Support, support, type UserNamespaces } from './inspect/support.ts';
 export type { MountFlag, Propagation, Rung } from './native/binding.ts';
+export { doctor } from './overlay/doctor.ts';
 export { mountOverlay, planOverlay } from './overlay/mount.ts';
 export type { MountFlags, OverlayOptions } from './overlay/options.ts';
 export { type OrphanResult, unmountOrphans } from './overlay/orphans.ts';

@@ -75,7 +75,15 @@ export interface NativePlan {
 }
 
 /** A flag of one mount (not of its superblock), as mount(8) and proc_pid_mountinfo(5) name it. */
-export type MountFlag = 'readonly' | 'nosuid' | 'nodev' | 'noexec' | 'noatime' | 'strictatime' | 'nodiratime';
+export type MountFlag =
+  | 'readonly'
+  | 'nosuid'
+  | 'nodev'
+  | 'noexec'
+  | 'noatime'
+  | 'strictatime'
+  | 'nodiratime'
+  | 'idmapped';
 
 /** How mounts below this one travel between mount namespaces: mount_namespaces(7). */
 export type Propagation = 'private' | 'slave' | 'shared' | 'unbindable';
@@ -156,10 +164,40 @@ export type DirectoryFacts =
       readonly mount?: NativeMountInfo;
     };
 
+/** What a mount would come to, as far as that can be known without changing anything. */
+export interface NativeRehearsal {
+  /** False: this kernel tells nothing before the mount itself (before Linux 6.5). */
+  readonly complete: boolean;
+  readonly failure?: NativeMountFailure;
+  readonly inUse: 'no' | 'upper' | 'work' | 'unknown';
+  readonly inUseReason: string;
+  /** work/work is deeper than the kernel cleans: the overlay would come up read-only. */
+  readonly workUncleanable: boolean;
+}
+
+/** What a directory's file system can do: 0, the negative errno that refused it, or 1 where it could not be tried. */
+export interface NativeDirectoryProbe {
+  readonly fileHandles: number;
+  readonly entryTypes?: number;
+  readonly trustedXattr?: number;
+  readonly userXattr?: number;
+  readonly writable?: number;
+  readonly whiteout?: number;
+  readonly renameWhiteout?: number;
+  readonly tmpfile?: number;
+  readonly reflink?: number;
+}
+
 /** A mount that did not go at once; `errno` 0: it has been detached lazily. */
 export interface NativeExitOutcome {
   readonly target: Buffer;
   readonly errno: number;
+}
+
+/** A descriptor that is ours: closed by `closeOpened`, or with the environment. */
+export interface NativeOpened {
+  readonly fd: number;
+  readonly opened: { readonly __overlayfs: unique symbol };
 }
 
 /** Every export of the addon. Promises reject with {@link NativeError}. */
@@ -188,10 +226,19 @@ export interface Binding {
   ): Promise<number>;
   listOverlays(fromMountinfo: boolean): Promise<readonly (NativeMountInfo & { readonly own: boolean })[]>;
   directoryFacts(refs: readonly NativeRef[]): Promise<readonly DirectoryFacts[]>;
+  /** Rejects when a layer cannot be opened. */
+  rehearse(plan: NativePlan): Promise<NativeRehearsal>;
+  /** The errno that refuses each option, set alone; 0 when it is taken. */
+  tryOptions(options: readonly (readonly [key: string, value: Buffer | null])[]): Promise<readonly number[]>;
+  probeDirectory(ref: NativeRef, writable: boolean): Promise<NativeDirectoryProbe>;
+  /** The errno that refuses a new user namespace; 0 when it is allowed. */
+  tryUserNamespace(): Promise<number>;
+  /** Where other mounts hang below any of these canonical paths. */
+  mountsBelow(directories: readonly Buffer[]): Promise<readonly Buffer[]>;
   /** Every extended attribute of what `path` names, which is not followed if it is a symbolic link. */
   readXattrs(path: Buffer): Promise<readonly (readonly [name: Buffer, value: Buffer])[]>;
-  openRoot(handle: NativeHandle): Promise<number>;
-  openInRoot(handle: NativeHandle, path: Buffer, flags: number, mode: number): Promise<number>;
+  openInRoot(handle: NativeHandle, path: Buffer, flags: number, mode: number): Promise<NativeOpened>;
+  closeOpened(opened: NativeOpened['opened']): void;
 }
 
 /** The verbs of the test build alone: the named system call lets `skip` calls through, then fails `times` of them. */

@@ -74,23 +74,27 @@ export const kernelRules: readonly Rule[] = [
   {
     code: 'ERR_OVERLAY_UPPER_IN_USE',
     step: 'check-in-use',
-    find: whenFailed((failure, evidence) => {
-      const refused = failure.step === 'check-in-use' && failure.role === 'upper';
-      const refusedByIndex = failure.step === 'create' && -failure.errno === errno.EBUSY;
-      return refused || refusedByIndex ? `the upper ${shown(evidence, 'upper')} ${inUse}` : undefined;
-    }, 'upper'),
+    find: (evidence) => {
+      const { failure, rehearsal } = evidence;
+      const refused = failure?.step === 'check-in-use' && failure.role === 'upper';
+      const refusedByIndex = failure?.step === 'create' && -failure.errno === errno.EBUSY;
+      if (!refused && !refusedByIndex && rehearsal?.inUse !== 'upper') return [];
+      const upper = shown(evidence, 'upper');
+      return [{ detail: `the upper ${upper} ${inUse}`, path: upper }];
+    },
     fix: 'Unmount that overlay, or use another upper and work; two overlays on one upper lose data',
   },
   {
     code: 'ERR_OVERLAY_WORK_IN_USE',
     step: 'check-in-use',
-    find: whenFailed(
-      (failure, evidence) =>
-        failure.step === 'check-in-use' && failure.role === 'work' && failure.syscall !== 'flock'
-          ? `the work directory ${shown(evidence, 'work')} ${inUse}`
-          : undefined,
-      'work',
-    ),
+    find: (evidence) => {
+      const { failure, rehearsal } = evidence;
+      const refused =
+        failure?.step === 'check-in-use' && failure.role === 'work' && failure.syscall !== 'flock';
+      if (!refused && rehearsal?.inUse !== 'work') return [];
+      const work = shown(evidence, 'work');
+      return [{ detail: `the work directory ${work} ${inUse}`, path: work }];
+    },
     fix: 'Unmount that overlay, or use another work directory',
   },
   {
@@ -163,13 +167,17 @@ export const kernelRules: readonly Rule[] = [
   {
     code: 'ERR_OVERLAY_CAME_UP_READONLY',
     step: 'verify-writable',
-    find: whenFailed(
-      ({ step }, evidence) =>
-        step === 'verify-writable'
-          ? `the kernel could not prepare ${shown(evidence, 'work')}/work and made the overlay read-only; the mount has been undone`
-          : undefined,
-      'work',
-    ),
+    find: (evidence) => {
+      const { failure, rehearsal } = evidence;
+      if (failure?.step !== 'verify-writable' && rehearsal?.workUncleanable !== true) return [];
+      const work = shown(evidence, 'work');
+      return [
+        {
+          detail: `the kernel cannot prepare ${work}/work, and would make the overlay read-only`,
+          path: work,
+        },
+      ];
+    },
     fix: 'Empty the work directory: something in its work/ cannot be cleaned, or this user may not write there',
   },
   {
@@ -269,10 +277,18 @@ function whenErrno(codes: readonly number[], detail: string): Rule['find'] {
 }
 
 function whenTarget(detail: (path: string, code: number) => string | undefined): Rule['find'] {
-  return ({ failure, plan }) => {
-    if (failure?.step !== 'target' || plan.target === undefined) return [];
-    const path = showPath(plan.target);
-    const text = detail(path, -failure.errno);
+  return (evidence) => {
+    const code = targetErrno(evidence);
+    if (code === undefined || evidence.plan.target === undefined) return [];
+    const path = showPath(evidence.plan.target);
+    const text = detail(path, code);
     return text === undefined ? [] : [{ detail: text, path }];
   };
+}
+
+function targetErrno({ failure, target }: Evidence): number | undefined {
+  if (failure?.step === 'target') return -failure.errno;
+  if (target === undefined) return undefined;
+  if (target.error !== undefined) return -target.error.errno;
+  return target.isDirectory ? undefined : errno.ENOTDIR;
 }

@@ -90,6 +90,12 @@ function placeOf({ facts }: Layer): { device: bigint; path: string } | undefined
   return { device: facts.mount.device, path: path === '' || path === '//' ? '/' : path };
 }
 
+/** Whether `path` lies below `directory`, by name alone. */
+export function inside(directory: Buffer, path: Buffer): boolean {
+  const prefix = directory.at(-1) === 0x2f ? directory : Buffer.concat([directory, Buffer.from('/')]);
+  return path.length > prefix.length && path.subarray(0, prefix.length).equals(prefix);
+}
+
 const trimRoot = (path: string) => (path === '/' ? '' : path);
 
 function isSymbolicLink(ref: NativeRef): boolean {

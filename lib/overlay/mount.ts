@@ -5,14 +5,14 @@
 
 import { binding } from '../addon.ts';
 import { publishMount } from '../events.ts';
-import { demandsMetacopy, kernelFeatures } from '../inspect/kernel.ts';
-import { ownSource, unownedSource } from '../inspect/owner.ts';
+import { kernelFeatures } from '../inspect/kernel.ts';
 import type { KernelFeatures, NativeMounted } from '../native/binding.ts';
 import { installExitGate } from './exit.ts';
 import { explainMountFailure } from './explain.ts';
 import { type CheckedOptions, checkOptions, type OverlayOptions } from './options.ts';
 import { Overlay } from './overlay.ts';
 import { makePlan, type OverlayPlan, type PreparedPlan } from './plan.ts';
+import { planContext } from './plan-context.ts';
 import { mountReport } from './report.ts';
 import { mountUnderSignals } from './signals.ts';
 
@@ -75,14 +75,7 @@ export async function planOverlay(options: OverlayOptions): Promise<OverlayPlan>
 }
 
 async function prepare(options: CheckedOptions, features: KernelFeatures): Promise<PreparedPlan> {
-  const asksVerity = options.verity !== undefined && options.verity !== 'off';
-  const asksData = options.dataOnlyLower.length > 0;
-  const demands =
-    options.metacopy === undefined &&
-    features.nativeParser &&
-    ((asksVerity && (await demandsMetacopy('verity'))) ||
-      (asksData && (await demandsMetacopy('dataOnlyLower'))));
-  return makePlan(options, { features, demandsMetacopy: demands, ownSource: ownSource(), unownedSource });
+  return makePlan(options, await planContext(options, features));
 }
 
 async function carryOut(prepared: PreparedPlan, features: KernelFeatures): Promise<NativeMounted> {

@@ -2,21 +2,21 @@
  * Opening a file inside an overlay whose content is not trusted.
  * @module
  */
-import { close, constants } from 'node:fs';
+import { constants, open as openDescriptor } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { binding } from '../addon.ts';
 import { fileError } from '../errors.ts';
-import type { NativeHandle } from '../native/binding.ts';
+import type { NativeHandle, NativeOpened } from '../native/binding.ts';
 import { showPath } from '../paths.ts';
 import { isNativeError } from './explain.ts';
 
-const { O_CREAT, O_EXCL, O_TRUNC, O_NOFOLLOW, O_DIRECTORY } = constants;
+const { O_RDONLY, O_CREAT, O_EXCL, O_TRUNC, O_NOFOLLOW, O_DIRECTORY } = constants;
 
 // O_PATH of open(2): locates without opening. Not among Node's constants; the same on x64 and arm64.
 const O_PATH = 0o10000000;
 
-const closeFd = promisify(close);
+const openFd = promisify(openDescriptor);
 
 /**
  * Locates the file natively, under RESOLVE_IN_ROOT, then opens it by its descriptor's name. A file that is to be created
@@ -34,16 +34,35 @@ export async function openInRoot(
     : await locate(handle, path, O_PATH | (flags & (O_NOFOLLOW | O_DIRECTORY)), 0);
   const done = O_NOFOLLOW | (creates ? O_CREAT | O_EXCL | O_TRUNC : 0);
   try {
-    return await open(`/proc/self/fd/${located}`, flags & ~done, mode);
+    return await byName(located, (name) => open(name, flags & ~done, mode));
   } catch (error) {
     const { errno = 0, syscall = 'open' } = error as NodeJS.ErrnoException;
     throw fileError(errno, syscall, showPath(path), error);
-  } finally {
-    await closeFd(located);
   }
 }
 
-async function locate(handle: NativeHandle, path: Buffer, flags: number, mode: number): Promise<number> {
+/** Opens the root directory itself. */
+export async function openRoot(handle: NativeHandle): Promise<number> {
+  const located = await locate(handle, Buffer.from('.'), O_PATH | O_DIRECTORY, 0);
+  return byName(located, (name) => openFd(name, O_RDONLY | O_DIRECTORY));
+}
+
+// What the caller gets Node.js has opened itself: with a worker it closes such descriptors, and warns of any other that
+// is closed there.
+async function byName<T>({ fd, opened }: NativeOpened, open: (name: string) => Promise<T>): Promise<T> {
+  try {
+    return await open(`/proc/self/fd/${fd}`);
+  } finally {
+    binding().closeOpened(opened);
+  }
+}
+
+async function locate(
+  handle: NativeHandle,
+  path: Buffer,
+  flags: number,
+  mode: number,
+): Promise<NativeOpened> {
   try {
     return await binding().openInRoot(handle, path, flags, mode);
   } catch (error) {

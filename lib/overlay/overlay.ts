@@ -16,7 +16,7 @@ import {
   notMounted,
 } from './explain.ts';
 import { openFlags } from './open-flags.ts';
-import { openInRoot } from './open-in-root.ts';
+import { openInRoot, openRoot } from './open-in-root.ts';
 import { closed } from './options.ts';
 import type { OverlayPlan, PreparedPlan } from './plan.ts';
 import type { MountReport } from './report.ts';
@@ -161,7 +161,7 @@ export class Overlay implements AsyncDisposable, LayerSource, MountRef {
 
   /** A descriptor of the overlay's root directory. The caller's to close; while it is open, `unmount()` is busy. */
   async openRoot(): Promise<number> {
-    return this.#onHandle('ERR_OVERLAY_NOT_MOUNTED', () => binding().openRoot(this.#handle));
+    return this.#onHandle('ERR_OVERLAY_NOT_MOUNTED', () => openRoot(this.#handle));
   }
 
   /**

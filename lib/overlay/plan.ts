@@ -59,13 +59,23 @@ export interface PreparedPlan {
 
 /** Makes the plan, or throws an {@link OverlayError} with everything that contradicts. */
 export function makePlan(options: CheckedOptions, context: PlanContext): PreparedPlan {
+  const { problems, prepared } = draftPlan(options, context);
+  const [first, ...rest] = problems;
+  if (first !== undefined) throw new OverlayError([first, ...rest]);
+  return prepared;
+}
+
+/** The plan as far as it can be made, and everything that contradicts. */
+export function draftPlan(
+  options: CheckedOptions,
+  context: PlanContext,
+): { readonly problems: readonly Finding[]; readonly prepared: PreparedPlan } {
   const settled = settle(options, context.features, context.demandsMetacopy);
-  const [first, ...rest] = contradictions(options, settled, context.features);
-  if (first !== undefined)
-    throw new OverlayError([first, ...rest], first.path === undefined ? {} : { path: first.path });
-  const rungs = chooseRungs(options, context.features);
-  const native = nativePlan(options, settled, rungs, context);
-  return { native, plan: describePlan(native, degradations(options, settled, context)) };
+  const native = nativePlan(options, settled, chooseRungs(options, context.features), context);
+  return {
+    problems: contradictions(options, settled, context.features),
+    prepared: { native, plan: describePlan(native, degradations(options, settled, context)) },
+  };
 }
 
 type SentOption = readonly [key: string, value: string | true];

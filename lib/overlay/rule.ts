@@ -3,7 +3,14 @@
  * @module
  */
 import type { ErrorCode } from '../errors.ts';
-import type { KernelFeatures, MountStep, NativeMountFailure, NativePlan } from '../native/binding.ts';
+import type {
+  DirectoryFacts,
+  KernelFeatures,
+  MountStep,
+  NativeMountFailure,
+  NativePlan,
+  NativeRehearsal,
+} from '../native/binding.ts';
 import type { Layer } from './layer-facts.ts';
 
 /** What the rules look at. */
@@ -12,8 +19,12 @@ export interface Evidence {
   readonly features: KernelFeatures;
   /** Every layer that the caller named, in the order lower, data-only, upper, work. */
   readonly layers: readonly Layer[];
-  /** What the mount came to; absent when nothing has been tried. */
+  /** What the mount, or its rehearsal, came to; absent when nothing failed. */
   readonly failure?: NativeMountFailure;
+  /** What a rehearsal found; absent when the mount itself was tried. */
+  readonly rehearsal?: NativeRehearsal;
+  /** The target as a rehearsal finds it. */
+  readonly target?: DirectoryFacts;
 }
 
 /** One thing that can be wrong. */

@@ -25,8 +25,13 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   verb("listOverlays", list_overlays_verb);
   verb("directoryFacts", directory_facts_verb);
   verb("readXattrs", read_xattrs_verb);
-  verb("openRoot", open_root_verb);
+  verb("rehearse", rehearse_verb);
+  verb("tryOptions", try_options_verb);
+  verb("probeDirectory", probe_directory_verb);
+  verb("tryUserNamespace", try_user_namespace_verb);
+  verb("mountsBelow", mounts_below_verb);
   verb("openInRoot", open_in_root_verb);
+  verb("closeOpened", close_opened_verb);
 #ifdef OVERLAYFS_FAULTS
   verb("planFault", plan_fault_verb);
   verb("clearFaults", clear_faults_verb);

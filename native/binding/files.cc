@@ -8,13 +8,12 @@
 namespace overlayfs {
 namespace {
 
-// A descriptor of the live mount's root that is the caller's to close.
+// A descriptor of the live mount's root.
 Result<Fd> open_root(LiveMount& live) {
   const std::lock_guard lock(live.changing);
   if (!live.mounted) return SysError{ENOENT, "openat", "unmounted", live.target, {}};
-  const int detached = live.root.get();
-  const Fd attached = live.root ? Fd() : TRY(open_mount_root(live.identity, live.target));
-  return reopen_readable(detached >= 0 ? detached : attached.get(), live.target);
+  if (live.root) return reopen_readable(live.root.get(), live.target);
+  return open_mount_root(live.identity, live.target);
 }
 
 // openat2(2) under RESOLVE_IN_ROOT: neither a symbolic link nor `..` leads out of the overlay.
@@ -26,15 +25,16 @@ Result<Fd> open_in_root(LiveMount& live, const std::string& path, uint64_t flags
   return opened;
 }
 
-Napi::Value fd_to_js(Napi::Env env, Fd& fd) { return Napi::Number::New(env, fd.release()); }
+// What was opened stays ours: should the environment end before `closeOpened`, it is closed with it.
+Napi::Value opened_to_js(Napi::Env env, Fd& fd) {
+  auto js = Napi::Object::New(env);
+  js.Set("fd", fd.get());
+  js.Set("opened",
+         Napi::External<Fd>::New(env, new Fd(std::move(fd)), [](Napi::Env, Fd* held) { delete held; }));
+  return js;
+}
 
 }  // namespace
-
-Napi::Value open_root_verb(const Napi::CallbackInfo& info) {
-  return run_result(
-      info.Env(), [live = mount_from(info[0])] { return open_root(*live); },
-      [](Napi::Env env, Fd fd) -> Napi::Value { return fd_to_js(env, fd); });
-}
 
 Napi::Value open_in_root_verb(const Napi::CallbackInfo& info) {
   return run_result(
@@ -42,7 +42,12 @@ Napi::Value open_in_root_verb(const Napi::CallbackInfo& info) {
       [live = mount_from(info[0]), path = bytes_from(info[1]),
        flags = info[2].As<Napi::Number>().Uint32Value(),
        mode = info[3].As<Napi::Number>().Uint32Value()] { return open_in_root(*live, path, flags, mode); },
-      [](Napi::Env env, Fd fd) -> Napi::Value { return fd_to_js(env, fd); });
+      [](Napi::Env env, Fd fd) -> Napi::Value { return opened_to_js(env, fd); });
+}
+
+Napi::Value close_opened_verb(const Napi::CallbackInfo& info) {
+  info[0].As<Napi::External<Fd>>().Data()->reset();
+  return info.Env().Undefined();
 }
 
 }  // namespace overlayfs

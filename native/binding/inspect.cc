@@ -7,13 +7,6 @@
 namespace overlayfs {
 namespace {
 
-template <class Items, class ToJs>
-Napi::Array array_to_js(Napi::Env env, const Items& items, ToJs to_js) {
-  auto js = Napi::Array::New(env, items.size());
-  for (uint32_t i = 0; i < items.size(); ++i) js.Set(i, to_js(items[i]));
-  return js;
-}
-
 Napi::Value features_to_js(Napi::Env env, const KernelFeatures& features) {
   const auto string = [env](const std::string& text) { return Napi::String::New(env, text); };
   static constexpr const char* kLayerFds[] = {"none", "readable", "path"};

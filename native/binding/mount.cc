@@ -21,18 +21,6 @@ LiveMountPtr keep(ExitGate& gate, Mounted& mounted, std::string target, bool kee
   return gate.add(std::move(live));
 }
 
-Napi::Object failure_to_js(Napi::Env env, const MountFailure& failure) {
-  auto js = error_to_js(env, failure.error);
-  js.Set("step", step_name(failure.step));
-  if (!failure.role.empty()) {
-    js.Set("role", failure.role);
-    js.Set("index", static_cast<double>(failure.index));
-  }
-  if (!failure.other.empty()) js.Set("other", bytes_to_js(env, failure.other));
-  js.Set("attempts", attempts_to_js(env, failure.attempts));
-  return js;
-}
-
 Napi::Array fds_to_js(Napi::Env env, const std::vector<Fd>& fds) {
   auto js = Napi::Array::New(env, fds.size());
   for (uint32_t i = 0; i < fds.size(); ++i) js.Set(i, fds[i].get());

@@ -13,7 +13,7 @@ constexpr Word kMountFlags[] = {
     {"readonly", abi::MOUNT_ATTR_RDONLY},       {"nosuid", abi::MOUNT_ATTR_NOSUID},
     {"nodev", abi::MOUNT_ATTR_NODEV},           {"noexec", abi::MOUNT_ATTR_NOEXEC},
     {"noatime", abi::MOUNT_ATTR_NOATIME},       {"strictatime", abi::MOUNT_ATTR_STRICTATIME},
-    {"nodiratime", abi::MOUNT_ATTR_NODIRATIME},
+    {"nodiratime", abi::MOUNT_ATTR_NODIRATIME}, {"idmapped", abi::MOUNT_ATTR_IDMAP},
 };
 constexpr Word kPropagation[] = {
     {"shared", abi::MS_SHARED},
@@ -78,6 +78,8 @@ uint64_t propagation_from(const Napi::Value& word) {
   return abi::MS_PRIVATE;
 }
 
+std::vector<OverlayOption> options_from(const Napi::Value& value) { return each(value, option_from); }
+
 MountPlan plan_from(const Napi::Object& js) {
   MountPlan plan;
   plan.lower = directories_from(js.Get("lower"));
@@ -90,7 +92,7 @@ MountPlan plan_from(const Napi::Object& js) {
     plan.scratch_size = size.As<Napi::BigInt>().Uint64Value(&lossless);
   }
   plan.empty_lower = truth(js.Get("emptyLower"));
-  plan.options = each(js.Get("options"), option_from);
+  plan.options = options_from(js.Get("options"));
   plan.source = bytes_from(js.Get("source"));
   plan.readonly = truth(js.Get("readonly"));
   for (const std::string& flag : each(js.Get("mountFlags"), text)) {
@@ -165,6 +167,18 @@ Napi::Object info_to_js(Napi::Env env, const MountInfo& info) {
     if ((info.propagation & bit) != 0) propagation.Set(propagation.Length(), name);
   }
   js.Set("propagation", propagation);
+  return js;
+}
+
+Napi::Object failure_to_js(Napi::Env env, const MountFailure& failure) {
+  auto js = error_to_js(env, failure.error);
+  js.Set("step", step_name(failure.step));
+  if (!failure.role.empty()) {
+    js.Set("role", failure.role);
+    js.Set("index", static_cast<double>(failure.index));
+  }
+  if (!failure.other.empty()) js.Set("other", bytes_to_js(env, failure.other));
+  js.Set("attempts", attempts_to_js(env, failure.attempts));
   return js;
 }
 

@@ -25,9 +25,16 @@ Napi::Value list_overlays_verb(const Napi::CallbackInfo& info);
 Napi::Value directory_facts_verb(const Napi::CallbackInfo& info);
 Napi::Value read_xattrs_verb(const Napi::CallbackInfo& info);
 
+// rehearse.cc
+Napi::Value rehearse_verb(const Napi::CallbackInfo& info);
+Napi::Value try_options_verb(const Napi::CallbackInfo& info);
+Napi::Value probe_directory_verb(const Napi::CallbackInfo& info);
+Napi::Value try_user_namespace_verb(const Napi::CallbackInfo& info);
+Napi::Value mounts_below_verb(const Napi::CallbackInfo& info);
+
 // files.cc
-Napi::Value open_root_verb(const Napi::CallbackInfo& info);
 Napi::Value open_in_root_verb(const Napi::CallbackInfo& info);
+Napi::Value close_opened_verb(const Napi::CallbackInfo& info);  // synchronous
 
 #ifdef OVERLAYFS_FAULTS
 // fault.cc, in the test build only

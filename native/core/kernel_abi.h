@@ -27,7 +27,8 @@ constexpr unsigned MOVE_MOUNT_F_EMPTY_PATH = 0x4, MOVE_MOUNT_T_EMPTY_PATH = 0x40
 
 constexpr uint64_t MOUNT_ATTR_RDONLY = 0x1, MOUNT_ATTR_NOSUID = 0x2, MOUNT_ATTR_NODEV = 0x4,
                    MOUNT_ATTR_NOEXEC = 0x8, MOUNT_ATTR_ATIME = 0x70, MOUNT_ATTR_RELATIME = 0x0,
-                   MOUNT_ATTR_NOATIME = 0x10, MOUNT_ATTR_STRICTATIME = 0x20, MOUNT_ATTR_NODIRATIME = 0x80;
+                   MOUNT_ATTR_NOATIME = 0x10, MOUNT_ATTR_STRICTATIME = 0x20, MOUNT_ATTR_NODIRATIME = 0x80,
+                   MOUNT_ATTR_IDMAP = 0x100000;
 
 struct MountAttr {
   uint64_t attr_set, attr_clr, propagation, userns_fd;
@@ -43,6 +44,7 @@ constexpr int MNT_DETACH = 2, UMOUNT_NOFOLLOW = 8;
 namespace statx_mask {  // STATX_*, which C libraries define as macros
 constexpr unsigned TYPE = 0x1, MODE = 0x2, NLINK = 0x4, INO = 0x100, MNT_ID = 0x1000, MNT_ID_UNIQUE = 0x4000;
 }
+constexpr uint64_t STATX_ATTR_MOUNT_ROOT = 0x2000;
 struct Statx {
   uint32_t mask, blksize;
   uint64_t attributes;

@@ -83,6 +83,7 @@ uint64_t mount_attributes(std::string_view words) {
       {"ro", abi::MOUNT_ATTR_RDONLY},       {"nosuid", abi::MOUNT_ATTR_NOSUID},
       {"nodev", abi::MOUNT_ATTR_NODEV},     {"noexec", abi::MOUNT_ATTR_NOEXEC},
       {"noatime", abi::MOUNT_ATTR_NOATIME}, {"nodiratime", abi::MOUNT_ATTR_NODIRATIME},
+      {"idmapped", abi::MOUNT_ATTR_IDMAP},
   };
   uint64_t attributes = 0;
   bool relatime = false;
@@ -120,15 +121,15 @@ bool parse_line(std::string_view line, MountInfo* info) {
   return info->id != 0;
 }
 
-Result<std::string> read_mountinfo() {
-  const Fd file(sys::openat(AT_FDCWD, "/proc/self/mountinfo", O_RDONLY));
-  if (!file) return failed("openat", {}, "/proc/self/mountinfo");
+Result<std::string> read_mountinfo(int directory = AT_FDCWD, const char* path = "/proc/self/mountinfo") {
+  const Fd file(sys::openat(directory, path, O_RDONLY));
+  if (!file) return failed("openat", {}, path);
   std::string text;
   std::array<char, 65536> chunk;
   ssize_t size;
   while ((size = ::read(file.get(), chunk.data(), chunk.size())) > 0)
     text.append(chunk.data(), static_cast<size_t>(size));
-  if (size < 0) return failed("read", {}, "/proc/self/mountinfo");
+  if (size < 0) return failed("read", {}, path);
   return text;
 }
 
@@ -160,6 +161,10 @@ std::vector<MountInfo> parse_mountinfo(std::string_view text) {
   return mounts;
 }
 
+Result<std::vector<MountInfo>> read_mount_table(int process_directory) {
+  return parse_mountinfo(TRY(read_mountinfo(process_directory, "mountinfo")));
+}
+
 Result<MountInfo> mount_info(uint64_t id, bool unique_id) {
   if (unique_id) {
     std::vector<char> buffer(4096);
@@ -171,6 +176,17 @@ Result<MountInfo> mount_info(uint64_t id, bool unique_id) {
     if (info.old_id == id) return std::move(info);
   }
   return SysError{ENOENT, "mountinfo", std::to_string(id), {}, {}};
+}
+
+Result<std::vector<std::string>> mounts_below(const std::vector<std::string>& directories) {
+  std::vector<std::string> points;
+  for (MountInfo& mount : parse_mountinfo(TRY(read_mountinfo()))) {
+    const bool below = std::any_of(directories.begin(), directories.end(), [&](const std::string& directory) {
+      return mount.point.starts_with(directory == "/" ? "/" : directory + "/") && mount.point != "/";
+    });
+    if (below) points.push_back(std::move(mount.point));
+  }
+  return points;
 }
 
 Result<std::vector<MountInfo>> list_mounts(std::string_view type, bool from_mountinfo) {

@@ -31,9 +31,16 @@ struct MountInfo {
 // namespace's).
 Result<MountInfo> mount_info(uint64_t id, bool unique_id);
 
+// Where other mounts hang below any of these directories (canonical paths), in mounting order.
+Result<std::vector<std::string>> mounts_below(const std::vector<std::string>& directories);
+
 // All mounts of a type in this namespace, in mounting order. `from_mountinfo` reads proc(5) even where
 // listmount(2) is.
 Result<std::vector<MountInfo>> list_mounts(std::string_view type, bool from_mountinfo);
+
+// The mount table as another process sees it: what is below its root, in its mount namespace, by mountinfo's
+// ids.
+Result<std::vector<MountInfo>> read_mount_table(int process_directory);
 
 // The parser of proc_pid_mountinfo(5); lines that it cannot read are left out.
 std::vector<MountInfo> parse_mountinfo(std::string_view text);

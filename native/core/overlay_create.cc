@@ -134,8 +134,8 @@ const char* rung_name(Rung rung) {
   return "";
 }
 
-Result<Fd> create_detached(const OverlaySpec& spec, Rung rung) {
-  const FsContext context = TRY(FsContext::open("overlay"));
+Result<FsContext> configure(const OverlaySpec& spec, Rung rung) {
+  FsContext context = TRY(FsContext::open("overlay"));
   TRY(set_options(context, spec));
   if (rung == Rung::layer_fds) {
     TRY(set_layers_by_fd(context, spec));
@@ -144,6 +144,11 @@ Result<Fd> create_detached(const OverlaySpec& spec, Rung rung) {
   } else {
     TRY(set_joined_layers(context, spec));
   }
+  return context;
+}
+
+Result<Fd> create_detached(const OverlaySpec& spec, Rung rung) {
+  const FsContext context = TRY(configure(spec, rung));
   TRY(context.create());
   return context.mount(spec.mount_attributes);
 }

@@ -36,6 +36,10 @@ struct OverlaySpec {
   uint64_t mount_attributes = 0;  // MOUNT_ATTR_*
 };
 
+// For the fsconfig rungs: a context with every option and layer set, not yet created; nothing has changed so
+// far.
+Result<FsContext> configure(const OverlaySpec& spec, Rung rung);
+
 // For the fsconfig rungs: a detached mount.
 Result<Fd> create_detached(const OverlaySpec& spec, Rung rung);
 

@@ -123,7 +123,11 @@ class Mounting {
   }
 
   Result<void> check_in_use() {
-    mounted_.in_use = probe_in_use(*spec_.upper, *spec_.work, plan_.rungs.front(), plan_.detached_layers);
+    // Where the kernel lacks a rung, the next one may still be able to ask.
+    for (const Rung rung : plan_.rungs) {
+      mounted_.in_use = probe_in_use(*spec_.upper, *spec_.work, rung, plan_.detached_layers);
+      if (mounted_.in_use.answer != InUse::unknown) break;
+    }
     if (mounted_.in_use.answer == InUse::no || mounted_.in_use.answer == InUse::unknown) return {};
     const bool upper = mounted_.in_use.answer == InUse::upper;
     at(Step::check_in_use, upper ? "upper" : "work");

@@ -25,7 +25,9 @@ Result<Fd> detached_tmpfs(const std::optional<uint64_t>& size) {
 Result<ScratchTmpfs> ScratchTmpfs::create(std::optional<uint64_t> size, bool attached) {
   ScratchTmpfs scratch;
   auto detached = detached_tmpfs(size);
-  if (!detached && detached.error().err != ENOSYS) return std::move(detached).error();
+  // EPERM may be a seccomp filter that does not know fsopen(2); without privilege mount(2) says the same.
+  if (!detached && detached.error().err != ENOSYS && detached.error().err != EPERM)
+    return std::move(detached).error();
   if (detached && !attached) {
     scratch.root_ = *std::move(detached);
     return scratch;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -90,8 +91,21 @@ int mkdirat(int dirfd, const char* path, mode_t mode) {
 int unlinkat(int dirfd, const char* path, int flags) {
   return CALL("unlinkat", ::unlinkat(dirfd, path, flags));
 }
+int mknodat(int dirfd, const char* path, mode_t mode, dev_t device) {
+  return CALL("mknodat", ::mknodat(dirfd, path, mode, device));
+}
+int renameat2(int from, const char* name, int to, const char* new_name, unsigned flags) {
+  return static_cast<int>(CALL("renameat2", syscall(SYS_renameat2, from, name, to, new_name, flags)));
+}
 int fstatat(int dirfd, const char* path, struct stat* result, int flags) {
   return CALL("fstatat", ::fstatat(dirfd, path, result, flags));
+}
+
+ssize_t readlinkat(int dirfd, const char* path, char* target, size_t size) {
+  return CALL("readlinkat", ::readlinkat(dirfd, path, target, size));
+}
+ssize_t getdents64(int fd, void* entries, size_t size) {
+  return CALL("getdents64", syscall(SYS_getdents64, fd, entries, size));
 }
 
 ssize_t fgetxattr(int fd, const char* name, void* value, size_t size) {
@@ -100,12 +114,19 @@ ssize_t fgetxattr(int fd, const char* name, void* value, size_t size) {
 ssize_t flistxattr(int fd, char* names, size_t size) {
   return CALL("flistxattr", ::flistxattr(fd, names, size));
 }
+int fsetxattr(int fd, const char* name, const void* value, size_t size) {
+  return CALL("fsetxattr", ::fsetxattr(fd, name, value, size, 0));
+}
 int fremovexattr(int fd, const char* name) { return CALL("fremovexattr", ::fremovexattr(fd, name)); }
 ssize_t llistxattr(const char* path, char* names, size_t size) {
   return CALL("llistxattr", ::llistxattr(path, names, size));
 }
 ssize_t lgetxattr(const char* path, const char* name, void* value, size_t size) {
   return CALL("lgetxattr", ::lgetxattr(path, name, value, size));
+}
+int inotify_init() { return CALL("inotify_init1", ::inotify_init1(IN_CLOEXEC)); }
+int inotify_add_watch(int fd, const char* path, uint32_t events) {
+  return CALL("inotify_add_watch", ::inotify_add_watch(fd, path, events));
 }
 int flock(int fd, int operation) { return CALL("flock", ::flock(fd, operation)); }
 int syncfs(int fd) { return CALL("syncfs", ::syncfs(fd)); }

@@ -35,15 +35,22 @@ int openat2(int dirfd, const char* path, const abi::OpenHow& how);
 int dup_fd(int fd);
 int mkdirat(int dirfd, const char* path, mode_t mode);
 int unlinkat(int dirfd, const char* path, int flags);
+int mknodat(int dirfd, const char* path, mode_t mode, dev_t device);
+int renameat2(int from, const char* name, int to, const char* new_name, unsigned flags);
 int fstatat(int dirfd, const char* path, struct stat* result, int flags);
+ssize_t readlinkat(int dirfd, const char* path, char* target, size_t size);
+ssize_t getdents64(int fd, void* entries, size_t size);
 
 // fgetxattr(2), flistxattr(2), fremovexattr(2), llistxattr(2), lgetxattr(2), flock(2), syncfs(2), unshare(2),
 // name_to_handle_at(2)
 ssize_t fgetxattr(int fd, const char* name, void* value, size_t size);
+int fsetxattr(int fd, const char* name, const void* value, size_t size);
 ssize_t flistxattr(int fd, char* names, size_t size);
 int fremovexattr(int fd, const char* name);
 ssize_t llistxattr(const char* path, char* names, size_t size);
 ssize_t lgetxattr(const char* path, const char* name, void* value, size_t size);
+int inotify_init();  // inotify_init1(2)
+int inotify_add_watch(int fd, const char* path, uint32_t events);
 int flock(int fd, int operation);
 int syncfs(int fd);
 int unshare(int flags);

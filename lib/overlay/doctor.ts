@@ -1,0 +1,87 @@
+/**
+ * What is wrong, or worth knowing, about a mount, before it is made.
+ * @module
+ */
+import { dirname } from 'node:path/posix';
+import { binding } from '../addon.ts';
+import { errorFinding } from '../errors.ts';
+import { kernelFeatures } from '../inspect/kernel.ts';
+import type { DirectoryFacts, NativePlan, NativeRehearsal } from '../native/binding.ts';
+import type { Finding } from '../types.ts';
+import { whatFailed } from './explain.ts';
+import { type Layer, layerFacts } from './layer-facts.ts';
+import { checkOptions, type OverlayOptions } from './options.ts';
+import { draftPlan, inUseUnknown } from './plan.ts';
+import { planContext } from './plan-context.ts';
+import { findings } from './rules.ts';
+import { warnings } from './warning-rules.ts';
+
+/**
+ * Looks at everything that {@link mountOverlay} would be given, and tells all that is wrong with it and what is worth
+ * knowing, errors first. Changes nothing: options and layers are handed to a file system context that is never created,
+ * the lowers are tried in a throw-away read-only overlay, and whether upper and work are in use is asked of the kernel.
+ *
+ * @throws `TypeError` `ERR_INVALID_ARG_VALUE` for a wrong type, an unknown option or a NUL byte; never for a bad set-up.
+ *
+ * @example
+ * ```ts
+ * import { doctor } from 'overlayfs';
+ *
+ * for (const { severity, code, detail, fix } of await doctor({ lower: '/srv/base', upper: '/srv/up', work: '/srv/work' })) {
+ *   console.log(`${severity}: ${code}: ${detail}. ${fix}.`);
+ * }
+ * ```
+ */
+export async function doctor(options: OverlayOptions): Promise<Finding[]> {
+  const checked = checkOptions(options);
+  const features = await kernelFeatures();
+  const { problems, prepared } = draftPlan(checked, await planContext(checked, features));
+  const { native, plan } = prepared;
+  const layers = await layerFacts(native);
+  const rehearsal = problems.length === 0 && features.sysAdmin ? await rehearse(native) : undefined;
+  const target =
+    native.target === undefined ? undefined : await targetFacts(native.target, native.mkdirTarget);
+  const evidence = {
+    plan: native,
+    features,
+    layers,
+    ...(rehearsal === undefined ? {} : { rehearsal }),
+    ...(rehearsal?.failure === undefined ? {} : { failure: rehearsal.failure }),
+    ...(target === undefined ? {} : { target }),
+  };
+  const found = [...problems, ...findings(evidence)];
+  if (rehearsal?.failure !== undefined && found.length === 0) {
+    found.push(
+      errorFinding(
+        'ERR_OVERLAY_MOUNT_FAILED',
+        whatFailed(rehearsal.failure),
+        'The kernel log may say more (`dmesg | grep overlay`)',
+      ),
+    );
+  }
+  const unknown =
+    rehearsal?.inUse === 'unknown' && native.checkInUse && native.upper !== undefined
+      ? [inUseUnknown(rehearsal.inUseReason)]
+      : [];
+  const submounts = await binding().mountsBelow(lowerPaths(layers));
+  return [...found, ...unknown, ...plan.degradations, ...warnings({ ...evidence, submounts })];
+}
+
+// A layer that cannot be opened ends the rehearsal; the rules on the layers say so.
+async function rehearse(plan: NativePlan): Promise<NativeRehearsal | undefined> {
+  return binding()
+    .rehearse(plan)
+    .catch(() => undefined);
+}
+
+async function targetFacts(target: Buffer, mkdirTarget: boolean): Promise<DirectoryFacts | undefined> {
+  const parent = Buffer.from(dirname(target.toString('latin1')), 'latin1');
+  const [own, above] = await binding().directoryFacts([target, parent]);
+  return own?.error !== undefined && mkdirTarget ? above : own;
+}
+
+function lowerPaths(layers: readonly Layer[]): Buffer[] {
+  return layers.flatMap(({ role, facts }) =>
+    facts.error === undefined && (role === 'lower' || role === 'dataOnlyLower') ? [facts.canonicalPath] : [],
+  );
+}
