@@ -1,0 +1,288 @@
+/**
+ * Every error code can be provoked, and docs/errors.md is the table of all of them. Really, but for what no one can
+ * arrange: limits, races, and kernels other than this one come from the fault plan.
+ */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { type ErrorCode, errorCodes, mountOverlay, type OverlayOptions, unmount } from '../../lib/index.ts';
+import { kernelFeatures } from '../../lib/inspect/kernel.ts';
+import { importTypeScript, runChild, waitingShell } from '../support/child.ts';
+import { openDirectories, openings } from '../support/directories.ts';
+import { type Fault, plan } from '../support/faults.ts';
+import { describePrivileged } from '../support/needs.ts';
+import { afterThisTest, type Layers, type Scratch, scratchOn } from '../support/scratch.ts';
+
+/** Fails with the code in question. */
+type Provoke = (layers: Layers, scratch: Scratch) => unknown;
+
+const mounting =
+  (options: (layers: Layers, scratch: Scratch) => OverlayOptions): Provoke =>
+  (layers, scratch) =>
+    mountOverlay(options(layers, scratch));
+
+async function mounted(options: OverlayOptions) {
+  const overlay = await mountOverlay(options);
+  afterThisTest(() => overlay.unmount());
+  return overlay;
+}
+
+function mount(...args: string[]): string {
+  const point = args.at(-1) ?? '';
+  execFileSync('mount', args);
+  afterThisTest(() => execFileSync('umount', [point]));
+  return point;
+}
+
+function loop({ path }: Scratch): string {
+  symlinkSync('loop', path('loop'));
+  return path('loop');
+}
+
+async function asNobody(attempt: () => Promise<unknown>): Promise<unknown> {
+  process.seteuid?.(65534);
+  return attempt().finally(() => process.seteuid?.(0));
+}
+
+const really: Partial<Record<ErrorCode, Provoke>> = {
+  ERR_OVERLAY_UNSUPPORTED_PLATFORM: async () => {
+    const { platform } = process;
+    Object.defineProperty(process, 'platform', { value: 'darwin' });
+    afterThisTest(() => Object.defineProperty(process, 'platform', { value: platform }));
+    return (await freshLibrary()).mountOverlay({ lower: '/a', scratch: true });
+  },
+  ERR_OVERLAY_NATIVE_NOT_FOUND: async () => {
+    vi.stubEnv('OVERLAYFS_NATIVE', '/nowhere/overlayfs.node');
+    return (await freshLibrary()).mountOverlay({ lower: '/a', scratch: true });
+  },
+  ERR_OVERLAY_NO_PRIVILEGE: (l) => asNobody(() => mountOverlay(l)),
+  ERR_OVERLAY_NO_DETACHED: mounting(({ target: _, ...l }) => ({ ...l, mountApi: 'mount' })),
+  ERR_OVERLAY_OPTION_UNKNOWN: mounting((l) => ({ ...l, kernelOptions: { no_such_option: true } })),
+  ERR_OVERLAY_OPTION_VALUE: mounting((l) => ({ ...l, kernelOptions: { fsync: 'sometimes' } })),
+  ERR_OVERLAY_OPTION_TOO_LONG: mounting((l) => ({ ...l, source: 'x'.repeat(256) })),
+  ERR_OVERLAY_OPTIONS_CONFLICT: mounting((l) => ({ ...l, nfsExport: true, metacopy: true })),
+  ERR_OVERLAY_OPTIONS_CONTRADICT: mounting((l) => ({ ...l, scratch: true })),
+  ERR_OVERLAY_EMPTY_PATH: mounting((l) => ({ ...l, lower: '' })),
+  ERR_OVERLAY_NO_LOWER: mounting((l) => ({ ...l, lower: [] })),
+  ERR_OVERLAY_NO_REGULAR_LOWER: mounting((l) => ({ ...l, lower: [], dataOnlyLower: [l.lower] })),
+  ERR_OVERLAY_SINGLE_LOWER: mounting(({ lower, target }) => ({ lower, target })),
+  ERR_OVERLAY_TOO_MANY_LOWERS: mounting((l) => ({ ...l, lower: Array<string>(501).fill(l.lower) })),
+  ERR_OVERLAY_WORK_MISSING: mounting(({ work: _, ...l }) => l),
+  ERR_OVERLAY_UPPER_MISSING: mounting(({ upper: _, ...l }) => l),
+  ERR_OVERLAY_LAYER_NOT_FOUND: mounting((l, s) => ({ ...l, lower: s.path('no') })),
+  ERR_OVERLAY_LAYER_NOT_DIRECTORY: mounting((l, s) => ({ ...l, lower: s.file('file') })),
+  ERR_OVERLAY_LAYER_NOT_PERMITTED: (l, s) => {
+    execFileSync('chmod', ['0700', s.directory('hidden/lower'), s.path('hidden')]);
+    return asNobody(() => mountOverlay({ ...l, lower: s.path('hidden/lower') }));
+  },
+  ERR_OVERLAY_LAYER_BAD_FD: mounting((l) => ({ ...l, upper: { fd: 100_000 } })),
+  ERR_OVERLAY_LAYER_UNREACHABLE: mounting((l, s) => ({ ...l, lower: loop(s) })),
+  ERR_OVERLAY_LAYER_UNSUITABLE: mounting((l) => ({ ...l, lower: '/proc' })),
+  ERR_OVERLAY_NESTED_TOO_DEEP: async (l, s) => {
+    const one = await mounted({ lower: l.lower, scratch: true, target: s.directory('one') });
+    const two = await mounted({ lower: one.path(), scratch: true, target: s.directory('two') });
+    return mountOverlay({ ...l, lower: two.path() });
+  },
+  ERR_OVERLAY_UPPER_DELETED: async (l) => {
+    using open = openDirectories(openings.O_RDONLY, l.upper);
+    rmdirSync(l.upper);
+    return await mountOverlay({ ...l, upper: open.refs[0] as { fd: number } });
+  },
+  ERR_OVERLAY_UPPER_IN_LOWER: mounting((l, s) => ({ ...l, upper: s.directory('lower/upper') })),
+  ERR_OVERLAY_LOWER_IN_UPPER: mounting((l, s) => ({ ...l, lower: s.directory('upper/lower') })),
+  ERR_OVERLAY_UPPER_IS_LOWER: mounting((l) => ({ ...l, lower: l.upper })),
+  ERR_OVERLAY_LOWER_TWICE: mounting((l) => ({ ...l, lower: [l.lower, l.lower] })),
+  ERR_OVERLAY_LOWER_IN_LOWER: mounting((l, s) => ({ ...l, lower: [l.lower, s.directory('lower/inside')] })),
+  ERR_OVERLAY_WORK_NOT_SEPARATE: mounting((l) => ({ ...l, work: l.upper })),
+  ERR_OVERLAY_WORK_ON_OTHER_MOUNT: mounting((l) => ({ ...l, work: mount('-t', 'tmpfs', 'x', l.work) })),
+  ERR_OVERLAY_UPPER_READONLY: mounting((l, s) => {
+    const box = mount('--bind', '-o', 'ro', s.root, s.directory('box'));
+    return { ...l, lower: s.directory('other'), upper: join(box, 'upper'), work: join(box, 'work') };
+  }),
+  ERR_OVERLAY_UPPER_ON_OVERLAY: async (l, s) => {
+    const on = await mounted({ lower: l.lower, scratch: true, target: s.directory('on') });
+    for (const name of ['upper', 'work']) mkdirSync(on.path(name));
+    return mountOverlay({
+      ...l,
+      lower: s.directory('other'),
+      upper: on.path('upper'),
+      work: on.path('work'),
+    });
+  },
+  ERR_OVERLAY_UPPER_WITHOUT_XATTRS: mounting((l, s) => {
+    const box = mount('-t', 'ramfs', 'x', s.directory('box'));
+    return {
+      ...l,
+      upper: s.directory('box/upper'),
+      work: s.directory(join(box, 'work').slice(s.root.length)),
+      strict: true,
+    };
+  }),
+  ERR_OVERLAY_UPPER_IN_USE: async (l, s) => {
+    await mounted(l);
+    return mountOverlay({ ...s.layers('fresh'), upper: l.upper, work: l.work });
+  },
+  ERR_OVERLAY_WORK_IN_USE: async (l, s) => {
+    await mounted(l);
+    return mountOverlay({ ...s.layers('fresh'), work: l.work });
+  },
+  ERR_OVERLAY_WORK_LOCKED: async (l) => {
+    await using _ = await waitingShell(`exec 9<${l.work}; flock --exclusive 9`);
+    return await mountOverlay(l);
+  },
+  ERR_OVERLAY_VOLATILE_MARKER: async (l) => {
+    await (await mountOverlay({ ...l, volatile: true })).unmount();
+    return mountOverlay(l);
+  },
+  ERR_OVERLAY_INDEX_MISMATCH: async (l, s) => {
+    await (await mountOverlay({ ...l, index: true })).unmount();
+    return mountOverlay({ ...l, lower: s.directory('other'), index: true });
+  },
+  ERR_OVERLAY_CAME_UP_READONLY: mounting((l, s) => {
+    s.file('work/work/a/b/c/d/file');
+    return l;
+  }),
+  ERR_OVERLAY_TARGET_NOT_FOUND: mounting((l, s) => ({ ...l, target: s.path('no') })),
+  ERR_OVERLAY_TARGET_NOT_DIRECTORY: mounting((l, s) => ({ ...l, target: s.file('file') })),
+  ERR_OVERLAY_TARGET_UNREACHABLE: mounting((l, s) => ({ ...l, target: loop(s) })),
+  ERR_OVERLAY_SIGNALS_IN_WORKER: async () => {
+    const library = new URL('../../lib/index.ts', import.meta.url).href;
+    const mountThere = `import(${JSON.stringify(importTypeScript[1])})
+      .then(() => import(${JSON.stringify(library)}))
+      .then(({ mountOverlay }) => mountOverlay({ lower: '/a', scratch: true, unmountOnSignals: ['SIGTERM'] }))
+      .catch(({ code }) => require('node:worker_threads').parentPort.postMessage({ code }));`;
+    const worker = new Worker(mountThere, { eval: true });
+    const error = await new Promise((resolve, reject) =>
+      worker.once('message', resolve).once('error', reject),
+    );
+    await worker.terminate();
+    throw error;
+  },
+  ERR_OVERLAY_TARGET_COVERED: async (l) => {
+    const overlay = await mounted(l);
+    mount('-t', 'tmpfs', 'cover', l.target);
+    return overlay.unmount();
+  },
+  ERR_OVERLAY_NOT_AN_OVERLAY: (_, s) => unmount(s.root),
+  ERR_OVERLAY_BUSY: async (l) => {
+    await mounted(l);
+    using _ = openDirectories(openings.O_RDONLY, l.target);
+    return await unmount(l.target, { timeout: 20 });
+  },
+  ERR_OVERLAY_REMOUNT_FAILED: async ({ lower }, s) =>
+    (await mounted({ lower: [lower, s.directory('b')] })).remount({ readonly: false }),
+  ERR_OVERLAY_NOT_MOUNTED: async (l) => {
+    const overlay = await mountOverlay(l);
+    await overlay.unmount();
+    return overlay.openRoot();
+  },
+  ERR_OVERLAY_ALREADY_ATTACHED: async (l) => (await mounted(l)).attach(l.lower),
+  ERR_OVERLAY_PATH_ESCAPES: async (l) => (await mounted(l)).path('..'),
+  ERR_OVERLAY_PATH_NOT_UTF8: async (l) => (await mounted(l)).path(Buffer.from([0xff])),
+  ERR_OVERLAY_EXITING: async () => {
+    const addon = new URL('../../lib/addon.ts', import.meta.url).href;
+    throw await runChild(`const { binding } = await import(${JSON.stringify(addon)});
+      await overlayfs.planOverlay({ lower: ['/a', '/b'] });
+      binding().closeGate();
+      await overlayfs.mountOverlay({ lower: '/usr', scratch: true }).catch(({ code }) => report({ code }));`);
+  },
+};
+
+const failing =
+  (fault: Fault | readonly Fault[], options: Partial<OverlayOptions> = { checkInUse: false }): Provoke =>
+  (layers) => {
+    plan(...[fault].flat());
+    return mountOverlay({ ...layers, ...options });
+  };
+const everywhere = (error: Fault['error']): Fault[] => ['fsopen', 'mount'].map((call) => ({ call, error }));
+
+const throughFaults: Partial<Record<ErrorCode, Provoke>> = {
+  ERR_OVERLAY_NOT_IN_KERNEL: failing(everywhere('ENODEV')),
+  ERR_OVERLAY_MOUNT_API_UNAVAILABLE: async (l) => {
+    plan({ call: 'fsopen', error: 'ENOSYS' });
+    return (await freshLibrary()).mountOverlay({ ...l, mountApi: 'fsconfig' });
+  },
+  ERR_OVERLAY_SECCOMP: failing(everywhere('EPERM')),
+  ERR_OVERLAY_NO_SPACE: failing({ call: 'fsconfig:CMD_CREATE', error: 'ENOSPC' }),
+  ERR_OVERLAY_NO_MEMORY: failing({ call: 'fsconfig:CMD_CREATE', error: 'ENOMEM' }),
+  ERR_OVERLAY_TOO_MANY_FILES: failing({ call: 'openat', error: 'EMFILE' }),
+  ERR_OVERLAY_MOUNT_FAILED: failing({ call: 'fsmount', error: 'EIO' }),
+  ERR_OVERLAY_UNMOUNT_FAILED: async (l) => {
+    const overlay = await mounted(l);
+    plan({ call: 'umount2', error: 'EIO', times: 1 });
+    return overlay.unmount();
+  },
+  ERR_OVERLAY_SYNC_FAILED: async (l) => {
+    const overlay = await mountOverlay({ ...l, volatile: true });
+    plan({ call: 'syncfs', error: 'EIO' });
+    return overlay.unmount({ syncVolatile: true });
+  },
+};
+
+const codes = Object.keys(errorCodes) as ErrorCode[];
+const otherKernels = ['ERR_OVERLAY_NOT_IN_KERNEL', 'ERR_OVERLAY_MOUNT_API_UNAVAILABLE'];
+
+describePrivileged('the error code', () => {
+  const scratch = scratchOn();
+  afterEach(() => {
+    vi.unstubAllEnvs();
+  });
+
+  it.each(codes)('%s can be provoked', async (code) => {
+    const provoke = really[code] ?? throughFaults[code];
+    if (provoke === undefined) throw new Error(`nothing here provokes ${code}: remove it, or provoke it`);
+    await kernelFeatures(); // as they are, before anything fails
+    const layers = scratch.layers();
+    await expect((async () => provoke(layers, scratch))()).rejects.toMatchObject({ code });
+  });
+});
+
+describe('once the process is ending', () => {
+  // What the kernel can do, and what is mounted, is asked without a look at what the addon answers.
+  it.fails('every function says so, even the first that is called', async () => {
+    const addon = new URL('../../lib/addon.ts', import.meta.url).href;
+    const said = await runChild(`const { binding } = await import(${JSON.stringify(addon)});
+      binding().closeGate();
+      const calls = [() => overlayfs.mountOverlay({ lower: '/usr', scratch: true }), overlayfs.listOverlays];
+      report(await Promise.all(calls.map((call) => call().catch(({ code }) => code ?? 'no code'))));`);
+    expect(said).toEqual(['ERR_OVERLAY_EXITING', 'ERR_OVERLAY_EXITING']);
+  });
+});
+
+describe('the fault plan', () => {
+  it('stands in only for what is unpredictable, and for other kernels', () => {
+    for (const code of Object.keys(throughFaults) as ErrorCode[]) {
+      if (!otherKernels.includes(code)) expect([code, errorCodes[code]]).toEqual([code, 'unpredictable']);
+    }
+  });
+});
+
+describe('docs/errors.md', () => {
+  const root = new URL('../../', import.meta.url);
+  const tables = readFileSync(new URL('docs/errors.md', root), 'utf8');
+  const rows = [...tables.matchAll(/^\| `((?:ERR|WARN)_\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$/gm)];
+
+  it('has a line for each code, in their order, with its kind, what it means and what to do', () => {
+    const errors = rows.filter(([, code]) => code?.startsWith('ERR_'));
+    expect(errors.map(([, code, kind]) => [code, kind])).toEqual(Object.entries(errorCodes));
+    for (const [, , , meaning, remedy] of rows)
+      expect([meaning, remedy]).toEqual([expect.stringMatching(/\.$/), expect.stringMatching(/\.$/)]);
+  });
+
+  it('has a line for each warning, and for no other', () => {
+    const documented = rows.flatMap(([, code = '']) => (code.startsWith('WARN_') ? [code] : []));
+    const sources = readdirSync(new URL('lib', root), { recursive: true, encoding: 'utf8' })
+      .filter((file) => file.endsWith('.ts'))
+      .map((file) => readFileSync(new URL(`lib/${file}`, root), 'utf8'));
+    const used = new Set(sources.flatMap((text) => text.match(/WARN_OVERLAY_[A-Z0-9_]+[A-Z0-9]/g) ?? []));
+    expect(documented.sort()).toEqual([...used].sort());
+  });
+});
+
+/** The package as if it were loaded for the first time. */
+async function freshLibrary(): Promise<typeof import('../../lib/index.ts')> {
+  vi.resetModules();
+  return import('../../lib/index.ts');
+}

@@ -1,0 +1,43 @@
+/**
+ * What the machine must offer for a test, and what happens where it does not: nothing is left out in silence, and with
+ * OVERLAYFS_TEST_STRICT=1 only what a probe proves this kernel has not.
+ */
+import { readFileSync } from 'node:fs';
+import { describe, it, type TestContext } from 'vitest';
+
+const strict = process.env.OVERLAYFS_TEST_STRICT === '1';
+const CAP_SYS_ADMIN = 21n;
+
+/** Whether this process may mount: root, with CAP_SYS_ADMIN in effect. */
+export const privileged = process.geteuid?.() === 0 && hasCapability(CAP_SYS_ADMIN);
+
+/** A suite of tests that mount. As an ordinary user it is skipped, named and with the reason; strictly, it fails. */
+export function describePrivileged(name: string, tests: () => void): void {
+  if (privileged) {
+    describe(name, tests);
+    return;
+  }
+  const reason = 'needs root with CAP_SYS_ADMIN';
+  if (strict) {
+    describe(name, () => {
+      it('runs as root', () => {
+        throw new Error(`${name}: ${reason}`);
+      });
+    });
+    return;
+  }
+  console.warn(`skipped: ${name} (${reason})`);
+  describe.skip(`${name} (skipped: ${reason})`, tests);
+}
+
+/** Ends a test that this kernel cannot run, as the probe `present` has shown; printed by name. */
+export function needsKernel(context: TestContext, present: boolean, what: string): void {
+  if (present) return;
+  console.warn(`unavailable: ${context.task.name} (this kernel has not ${what})`);
+  context.skip(`unavailable: this kernel has not ${what}`);
+}
+
+function hasCapability(capability: bigint): boolean {
+  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1] ?? '0';
+  return ((BigInt(`0x${effective}`) >> capability) & 1n) === 1n;
+}
