@@ -1,85 +1,103 @@
 /**
- * `npm run demo`: one real story on a real directory tree of this machine, and what the kernel did in the upper.
+ * `overlayfs demo` and `npm run demo`: one real story on a real directory tree of this machine, and what the kernel did in
+ * the upper.
  * @module
  */
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { binding } from '../addon.ts';
-import { listOverlays, mountOverlay, type Overlay, OverlayError } from '../index.ts';
+import { listOverlays } from '../inspect/mount-table.ts';
+import { mountOverlay } from '../overlay/mount.ts';
+import type { Overlay } from '../overlay/overlay.ts';
+import type { Command } from './command.ts';
 
-const lower = process.argv[2] ?? '/usr/share';
-const steps: { step: string; kernel: string }[] = [];
+/** Tells the story on a directory tree. */
+export const command: Command = {
+  positionals: ['[TREE]'],
+  flags: {},
+  examples: ['overlayfs demo', 'overlayfs demo /usr/lib'],
+  what: ({ positionals: [tree = usualTree] }) => `cannot tell the story on ${tree}`,
+  run: async ({ positionals: [tree = usualTree], flag }) => {
+    const story: Story = { lower: tree, steps: [], print: flag('json') ? () => {} : console.log };
+    const left = await demo(story);
+    return { text: '', json: { tree, steps: story.steps, left } };
+  },
+};
 
-try {
-  await main();
-} catch (error) {
-  if (!(error instanceof OverlayError)) throw error;
-  console.error(`\n${error.message}`);
-  process.exitCode = 1;
+const usualTree = '/usr/share';
+
+interface Story {
+  readonly lower: string;
+  readonly steps: { step: string; kernel: string }[];
+  readonly print: (text: string) => void;
 }
 
-async function main(): Promise<void> {
+/** Tells the story; resolves with how many overlays of this process are still mounted. */
+async function demo(story: Story): Promise<number> {
   const scratch = await mkdtemp(join(tmpdir(), 'overlayfs-demo-'));
   const upper = join(scratch, 'upper');
   const work = join(scratch, 'work');
   for (const directory of [upper, work]) await mkdir(directory);
   try {
-    await onRealTree(scratch, upper, work);
-    await manyLowers(scratch);
-    await detachedView();
+    await onRealTree(story, scratch, upper, work);
+    await manyLowers(story, scratch);
+    await detachedView(story);
   } finally {
     await rm(scratch, { recursive: true });
   }
-  printTable();
+  printTable(story);
   const left = (await listOverlays()).filter(({ owner }) => owner === 'own');
-  console.log(
+  story.print(
     `\nOverlays of this process that are still mounted: ${left.length}. Left in ${tmpdir()}: nothing.`,
   );
+  return left.length;
 }
 
-async function onRealTree(scratch: string, upper: string, work: string): Promise<void> {
+async function onRealTree(story: Story, scratch: string, upper: string, work: string): Promise<void> {
+  const { lower } = story;
   const [parent, first = '', second = ''] = await directoryWithFiles(lower);
   const options = { lower, upper, work, target: join(scratch, 'merged'), mkdirTarget: true };
   {
     await using overlay = await mountOverlay(options);
-    console.log(`Mounted ${lower} under an empty upper at ${overlay.target} (by ${overlay.report.rung}).\n`);
+    story.print(`Mounted ${lower} under an empty upper at ${overlay.target} (by ${overlay.report.rung}).\n`);
     const inside = (...names: string[]) => overlay.path(parent, ...names);
 
     const text = await readFile(inside(first));
-    await tell(`read ${parent}/${first}: ${text.length} bytes from the lower`, upper);
+    await tell(story, `read ${parent}/${first}: ${text.length} bytes from the lower`, upper);
 
     await writeFile(inside(first), 'changed in the overlay\n', { flag: 'a' });
-    await tell(`first write to ${parent}/${first}`, upper, join(parent, first));
+    await tell(story, `first write to ${parent}/${first}`, upper, join(parent, first));
 
     await unlink(inside(second));
-    await tell(`delete ${parent}/${second}`, upper, join(parent, second));
+    await tell(story, `delete ${parent}/${second}`, upper, join(parent, second));
 
     const gone = (await directoryWithFiles(lower, parent))[0];
     await rm(overlay.path(gone), { recursive: true });
     await mkdir(overlay.path(gone));
-    await tell(`delete ${gone}/ and make it again`, upper, gone);
+    await tell(story, `delete ${gone}/ and make it again`, upper, gone);
 
-    await refusedRename(overlay, parent);
+    await refusedRename(story, overlay, parent);
   }
   await using overlay = await mountOverlay({ ...options, redirectDir: 'on' });
   await rename(overlay.path(parent), overlay.path(`${parent}-renamed`));
-  await tell(`rename ${parent}/, with redirectDir: 'on'`, upper, `${parent}-renamed`);
-  await tell(`… which leaves at ${parent}`, upper, parent);
+  await tell(story, `rename ${parent}/, with redirectDir: 'on'`, upper, `${parent}-renamed`);
+  await tell(story, `… which leaves at ${parent}`, upper, parent);
 }
 
-async function refusedRename(overlay: Overlay, name: string): Promise<void> {
+async function refusedRename(story: Story, overlay: Overlay, name: string): Promise<void> {
   try {
     await rename(overlay.path(name), overlay.path(`${name}-renamed`));
   } catch (error) {
     note(
+      story,
       `rename ${name}/, with the default redirectDir`,
       `${(error as NodeJS.ErrnoException).code}: refused, nothing changed`,
     );
   }
 }
 
-async function manyLowers(scratch: string): Promise<void> {
+async function manyLowers(story: Story, scratch: string): Promise<void> {
   const layers = Array.from({ length: 500 }, (_, i) => join(scratch, `layer-${i}`));
   for (const [i, layer] of layers.entries()) {
     await mkdir(layer);
@@ -93,16 +111,21 @@ async function manyLowers(scratch: string): Promise<void> {
   });
   const took = (performance.now() - started).toFixed(1);
   note(
+    story,
     'mount 500 lowers',
     `${(await readdir(overlay.path())).length} names in the merged directory, ${took} ms`,
   );
 }
 
-async function detachedView(): Promise<void> {
-  await using view = await mountOverlay({ lower, scratch: true });
+async function detachedView(story: Story): Promise<void> {
+  await using view = await mountOverlay({ lower: story.lower, scratch: true });
   await writeFile(view.path('note'), 'only this process sees it\n');
   const size = (await stat(view.path('note'))).size;
-  note('a detached view on scratch', `wrote ${size} bytes through ${view.path('note')}; in no mount table`);
+  note(
+    story,
+    'a detached view on scratch',
+    `wrote ${size} bytes through ${view.path('note')}; in no mount table`,
+  );
 }
 
 /** The first directory at `tree` (but `except`) with at least two regular files, and their names. */
@@ -118,8 +141,9 @@ async function directoryWithFiles(tree: string, except?: string): Promise<[strin
 }
 
 /** Notes what stands in the upper after a step. */
-async function tell(step: string, upper: string, path?: string): Promise<void> {
+async function tell(story: Story, step: string, upper: string, path?: string): Promise<void> {
   note(
+    story,
     step,
     path === undefined
       ? `nothing: ${(await readdir(upper)).length} entries in the upper`
@@ -127,7 +151,7 @@ async function tell(step: string, upper: string, path?: string): Promise<void> {
   );
 }
 
-function note(step: string, kernel: string): void {
+function note({ steps }: Story, step: string, kernel: string): void {
   steps.push({ step, kernel });
 }
 
@@ -145,9 +169,9 @@ async function artefact(upper: string, path: string): Promise<string> {
   return `${path}: ${kind}${attributes.join('')}`;
 }
 
-function printTable(): void {
+function printTable({ steps, print }: Story): void {
   const width = Math.max(...steps.map(({ step }) => step.length));
-  console.log(`${'what we did'.padEnd(width)}   what the kernel did in the upper`);
-  console.log(`${'─'.repeat(width)}   ${'─'.repeat(50)}`);
-  for (const { step, kernel } of steps) console.log(`${step.padEnd(width)}   ${kernel}`);
+  print(`${'what we did'.padEnd(width)}   what the kernel did in the upper`);
+  print(`${'─'.repeat(width)}   ${'─'.repeat(50)}`);
+  for (const { step, kernel } of steps) print(`${step.padEnd(width)}   ${kernel}`);
 }

@@ -46,7 +46,6 @@ Napi::Object mounted_to_js(Napi::Env env, const Kept& kept) {
   auto js = Napi::Object::New(env);
   js.Set("handle", mount_to_js(env, kept.live));
   if (kept.live->root) js.Set("fd", kept.live->root.get());
-  js.Set("layers", layers_to_js(env, kept.live->layers));
   js.Set("mountId", Napi::BigInt::New(env, mounted.identity.mount_id));
   js.Set("rung", rung_name(mounted.rung));
   js.Set("attempts", attempts_to_js(env, mounted.attempts));
@@ -63,7 +62,7 @@ Napi::Object mounted_to_js(Napi::Env env, const Kept& kept) {
 Napi::Value mount_overlay_verb(const Napi::CallbackInfo& info) {
   const auto js = info[0].As<Napi::Object>();
   auto plan = std::make_shared<MountPlan>(plan_from(js));
-  const bool keep_on_exit = js.Get("keepOnExit").ToBoolean();
+  const bool keep_on_exit = truth(get(js, "keepOnExit"));
   auto gate = ExitGate::of(info.Env()).shared_from_this();
   return run(
       info.Env(),
@@ -81,10 +80,14 @@ Napi::Value mount_overlay_verb(const Napi::CallbackInfo& info) {
       });
 }
 
+Napi::Value layers_verb(const Napi::CallbackInfo& info) {
+  return layers_to_js(info.Env(), mount_from(info[0])->layers);
+}
+
 Napi::Value attach_verb(const Napi::CallbackInfo& info) {
   return run_result(
       info.Env(),
-      [live = mount_from(info[0]), target = bytes_from(info[1]), make = info[2].ToBoolean().Value(),
+      [live = mount_from(info[0]), target = bytes_from(info[1]), make = truth(info[2]),
        propagation = propagation_from(info[3])]() -> Result<Attached> {
         const std::lock_guard lock(live->changing);
         if (!live->mounted || !live->root) return SysError{EINVAL, "move_mount", {}, target, {}};
@@ -107,7 +110,7 @@ Napi::Value attach_verb(const Napi::CallbackInfo& info) {
 Napi::Value remount_verb(const Napi::CallbackInfo& info) {
   return run_result(
       info.Env(),
-      [live = mount_from(info[0]), readonly = info[1].ToBoolean().Value()]() -> Result<bool> {
+      [live = mount_from(info[0]), readonly = truth(info[1])]() -> Result<bool> {
         const std::lock_guard lock(live->changing);
         if (live->root) {
           TRY(remount_superblock(live->root.get(), readonly));
@@ -115,6 +118,18 @@ Napi::Value remount_verb(const Napi::CallbackInfo& info) {
           const Fd root = TRY(open_mount_root(live->identity, live->target));
           TRY(remount_superblock(root.get(), readonly));
         }
+        return true;
+      },
+      undefined_to_js);
+}
+
+Napi::Value remount_target_verb(const Napi::CallbackInfo& info) {
+  unsigned long flags = 0;
+  for (const std::string& word : each(info[1], text)) flags |= mount_flag(word);
+  return run_result(
+      info.Env(),
+      [target = bytes_from(info[0]), flags]() -> Result<bool> {
+        TRY(remount_path(target, flags));
         return true;
       },
       undefined_to_js);

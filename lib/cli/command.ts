@@ -1,0 +1,121 @@
+/**
+ * A subcommand: what it takes, what it does, how its help reads, and how it is run.
+ * @module
+ */
+import { OverlayError } from '../errors.ts';
+import { type Arguments, type Flags, readArguments } from './arguments.ts';
+import { errorFields, errorLines, type Paint, paintFor, toJson } from './output.ts';
+import { UsageError } from './usage.ts';
+
+/** What came of a command. Either is printed; nothing else is. */
+export interface Outcome {
+  /** For people; empty: nothing to say. */
+  readonly text: string;
+  /** What `--json` prints. */
+  readonly json: unknown;
+  /** It was carried out, and the answer is bad. Default false. */
+  readonly failed?: boolean;
+}
+
+/** One subcommand. */
+export interface Command {
+  /** The names of its arguments, as help shows them; those that may be left out are in brackets. */
+  readonly positionals: readonly string[];
+  readonly flags: Flags;
+  readonly examples: readonly string[];
+  /** What the exit code 1 means beside a failure. */
+  readonly exitOne?: string;
+  /** What could not be done, for the first line of an error. */
+  readonly what: (args: Arguments) => string;
+  readonly run: (args: Arguments, paint: Paint) => Promise<Outcome>;
+}
+
+const commonFlags: Flags = {
+  json: { type: 'boolean', help: 'print the result as JSON; bigints as strings, errors on stderr' },
+  help: { type: 'boolean', short: 'h', help: 'print this' },
+};
+
+/** Runs a command and prints what came of it. Resolves with the exit code. */
+export async function runCommand(
+  name: string,
+  summary: string,
+  command: Command,
+  given: readonly string[],
+): Promise<number> {
+  const json = given.includes('--json');
+  let args: Arguments | undefined;
+  try {
+    args = readArguments(given, { ...command.flags, ...commonFlags });
+    if (args.flag('help')) {
+      console.log(help(name, summary, command));
+      return 0;
+    }
+    checkPositionals(command, args);
+    const { text, json: value, failed = false } = await command.run(args, paintFor(process.stdout));
+    if (json) console.log(toJson(value));
+    else if (text !== '') console.log(text);
+    return failed ? 1 : 0;
+  } catch (error) {
+    return printFailure(`overlayfs ${name}`, args === undefined ? '' : command.what(args), error, json);
+  }
+}
+
+/** Prints an error and gives its exit code: 2 for a command line that is wrong, else 1. */
+export function printFailure(program: string, what: string, error: unknown, json: boolean): number {
+  const usage = usageProblem(error);
+  if (json) console.error(toJson({ error: errorFields(usage ?? error) }));
+  else if (usage === undefined)
+    console.error(errorLines(`${program}: ${what}`, error, paintFor(process.stderr)));
+  else {
+    const paint = paintFor(process.stderr);
+    console.error(`${paint('red', `${program}: wrong usage`)}\n  ${paint('bold', 'why:')} ${usage.message}`);
+    console.error(`  ${paint('bold', 'fix:')} See \`${program} --help\``);
+  }
+  return usage === undefined ? 1 : 2;
+}
+
+// What the library refuses before it has looked at anything is a mistake on the command line.
+function usageProblem(error: unknown): UsageError | undefined {
+  if (error instanceof UsageError) return error;
+  if (error instanceof OverlayError && error.code === 'ERR_OVERLAY_EMPTY_PATH') {
+    return new UsageError(error.findings[0]?.detail);
+  }
+  if (!(error instanceof TypeError) || !('code' in error) || error.code !== 'ERR_INVALID_ARG_VALUE')
+    return undefined;
+  return new UsageError(error.message.replace(/^\w+/, (option) => `--${kebabCase(option)}`));
+}
+
+function checkPositionals({ positionals }: Command, { positionals: given }: Arguments): void {
+  const missing = positionals[given.length];
+  if (missing !== undefined && !missing.startsWith('[')) throw new UsageError(`${missing} is missing`);
+  const extra = given[positionals.length];
+  if (extra !== undefined) throw new UsageError(`unexpected argument '${extra}'`);
+}
+
+/** `redirectDir` → `redirect-dir`. */
+export function kebabCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
+function help(name: string, summary: string, command: Command): string {
+  const flags = Object.entries({ ...command.flags, ...commonFlags }).map(([long, flag]) => {
+    const { short, value = 'VALUE', type, optional = false, help: text } = flag;
+    const after = type === 'boolean' ? '' : optional ? `[=${value}]` : ` ${value}`;
+    const left = `  ${short === undefined ? '    ' : `-${short}, `}--${long}${after}`;
+    return `${left.padEnd(34)} ${text}`;
+  });
+  const one = command.exitOne === undefined ? 'it failed' : `it failed, or ${command.exitOne}`;
+  return [
+    `Usage: overlayfs ${[name, '[FLAGS]', ...command.positionals].join(' ')}`,
+    '',
+    `${summary}.`,
+    '',
+    'Flags:',
+    ...flags,
+    '',
+    `Exit codes: 0, done; 1, ${one}; 2, wrong usage.`,
+    '',
+    'Examples:',
+    ...command.examples.map((example) => `  ${example}`),
+  ].join('\n');
+}

@@ -1,0 +1,89 @@
+#!/usr/bin/env node
+/**
+ * The `overlayfs` command; under the name `mount.overlay` or `umount.overlay`, a helper of mount(8) or umount(8). Each
+ * subcommand is loaded when it is asked for.
+ * @module
+ */
+import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import { commandLine } from './arguments.ts';
+import type { Command } from './command.ts';
+
+interface Entry {
+  readonly summary: string;
+  readonly load: () => Promise<{ readonly command: Command }>;
+}
+
+const commands: Readonly<Record<string, Entry>> = {
+  mount: {
+    summary: 'Mount an overlay, which stays when this command ends',
+    load: () => import('./mount.ts'),
+  },
+  unmount: { summary: 'Unmount the overlay at a target', load: () => import('./unmount.ts') },
+  ls: { summary: 'List the overlays of this mount namespace', load: () => import('./ls.ts') },
+  doctor: { summary: 'Tell what is wrong with a mount before it is made', load: () => import('./doctor.ts') },
+  support: {
+    summary: 'Tell what this kernel and these directories allow',
+    load: () => import('./support.ts'),
+  },
+  holders: { summary: 'Tell who keeps a mount busy', load: () => import('./holders.ts') },
+  sweep: { summary: 'Unmount what killed processes left mounted', load: () => import('./sweep.ts') },
+  demo: {
+    summary: 'Tell one real story on a directory tree, and leave nothing',
+    load: () => import('./demo.ts'),
+  },
+};
+
+const helpers = ['mount.overlay', 'umount.overlay'] as const;
+type Helper = (typeof helpers)[number];
+const isHelper = (name: string | undefined): name is Helper => helpers.some((helper) => helper === name);
+
+// `overlayfs ls | head -1`: nobody reads on.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+});
+process.exitCode = await main(basename(process.argv[1] ?? ''), commandLine());
+
+async function main(program: string, args: readonly string[]): Promise<number> {
+  const [name = '', ...rest] = isHelper(program) ? [program, ...args] : args;
+  if (isHelper(name)) return (await import('./mount-helper.ts')).runHelper(name, rest);
+  const entry = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (entry !== undefined) {
+    const [{ runCommand }, { command }] = await Promise.all([import('./command.ts'), entry.load()]);
+    return runCommand(name, entry.summary, command, rest);
+  }
+  if (name === '--help' || name === '-h') {
+    console.log(help());
+    return 0;
+  }
+  if (name === '--version') {
+    const manifest = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+    console.log((JSON.parse(manifest) as { version: string }).version);
+    return 0;
+  }
+  const [{ printFailure }, { UsageError }] = await Promise.all([
+    import('./command.ts'),
+    import('./usage.ts'),
+  ]);
+  const problem = name === '' ? 'no command is given' : `there is no command '${name}'`;
+  return printFailure('overlayfs', '', new UsageError(problem), args.includes('--json'));
+}
+
+function help(): string {
+  return [
+    'Usage: overlayfs COMMAND [FLAGS] …',
+    '',
+    'Kernel overlay mounts.',
+    '',
+    'Commands:',
+    ...Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(10)} ${summary}`),
+    '',
+    'Each takes --help, which has examples, and --json. Also: --version.',
+    'Exit codes: 0, done; 1, it failed; 2, wrong usage.',
+    '',
+    'Examples:',
+    '  overlayfs mount -l /srv/app -l /srv/base -u /srv/box/upper -w /srv/box/work /srv/box/merged',
+    '  overlayfs ls',
+    '  overlayfs unmount /srv/box/merged',
+  ].join('\n');
+}
