@@ -18,11 +18,13 @@
           "cflags_cc": [
             "-std=c++20", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-restrict", "-fvisibility=hidden"
           ],
-          "ldflags": ["-Wl,--version-script=../native/exports.map"],
+          # nodelete: Node unmaps an addon with the last worker that has loaded it, and our threads are still in it.
+          "ldflags": ["-Wl,--version-script=../native/exports.map", "-Wl,-z,nodelete"],
           "sources": [
             "native/binding/addon.cc",
             "native/binding/exit_gate.cc",
             "native/binding/files.cc",
+            "native/binding/holders.cc",
             "native/binding/inspect.cc",
             "native/binding/mount.cc",
             "native/binding/rehearse.cc",
@@ -34,14 +36,17 @@
             "native/core/directory_probe.cc",
             "native/core/features.cc",
             "native/core/fs_context.cc",
+            "native/core/holders.cc",
             "native/core/in_use.cc",
             "native/core/layer_check.cc",
+            "native/core/mount_ids.cc",
             "native/core/mount_info.cc",
             "native/core/mount_tree.cc",
             "native/core/overlay_create.cc",
             "native/core/overlay_mount.cc",
             "native/core/overlay_strings.cc",
             "native/core/overlay_unmount.cc",
+            "native/core/proc.cc",
             "native/core/rehearse.cc",
             "native/core/scratch.cc",
             "native/core/sys.cc",

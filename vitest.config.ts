@@ -6,7 +6,7 @@ const timeout = 30_000 * scale;
 
 export default defineConfig({
   test: {
-    include: ['test/{unit,kernel,lifecycle,types,package}/**/*.test.ts'],
+    include: ['test/{unit,kernel,lifecycle,cli,types,package}/**/*.test.ts'],
     pool: 'forks',
     // The tests mount real filesystems and fork: more at once only makes them wait for each other.
     maxWorkers: 2,

@@ -3,7 +3,7 @@
  * @module
  */
 import { getSystemErrorMap, inspect } from 'node:util';
-import type { Finding, Holder } from './types.ts';
+import type { Finding, Holders } from './types.ts';
 
 /**
  * What kind of refusal a code stands for: `policy`, we refuse what the kernel would take; `kernel`, it would fail;
@@ -49,7 +49,6 @@ export const errorCodes = {
   ERR_OVERLAY_WORK_ON_OTHER_MOUNT: 'kernel',
   ERR_OVERLAY_UPPER_READONLY: 'kernel',
   ERR_OVERLAY_UPPER_ON_OVERLAY: 'kernel',
-  ERR_OVERLAY_UPPER_UNSUITABLE: 'kernel',
   ERR_OVERLAY_UPPER_WITHOUT_XATTRS: 'policy',
   ERR_OVERLAY_UPPER_IN_USE: 'policy',
   ERR_OVERLAY_WORK_IN_USE: 'policy',
@@ -88,7 +87,7 @@ export interface OverlayErrorDetails {
   readonly path?: string;
   readonly dest?: string;
   readonly kernel?: string;
-  readonly holders?: readonly Holder[];
+  readonly holders?: Holders;
   readonly cause?: unknown;
 }
 
@@ -121,8 +120,8 @@ export class OverlayError extends Error {
   declare readonly findings: readonly Finding[];
   /** What the kernel itself said, where it said anything. */
   declare readonly kernel?: string;
-  /** What keeps the mount busy, where that is the reason. */
-  declare readonly holders?: readonly Holder[];
+  /** Who keeps the mount busy, or holds the overlay that uses the upper, where that is the reason. */
+  declare readonly holders?: Holders;
 
   constructor(findings: readonly [Finding, ...Finding[]], details: OverlayErrorDetails = {}) {
     const [{ code, detail, fix }] = findings;

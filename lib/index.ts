@@ -13,6 +13,7 @@ export {
 export type { MountEvent, UnmountEvent } from './events.ts';
 export type { Answer } from './inspect/answer.ts';
 export type { DirectorySupport } from './inspect/directory-support.ts';
+export { holders } from './inspect/holders.ts';
 export { type ListedLayer, listOverlays, type MountedOverlay } from './inspect/mount-table.ts';
 export type { OwnerTag } from './inspect/owner.ts';
 export { type Feature, type Support, support, type UserNamespaces } from './inspect/support.ts';
@@ -25,4 +26,14 @@ export { Overlay, type OverlayUnmountOptions } from './overlay/overlay.ts';
 export type { OverlayPlan } from './overlay/plan.ts';
 export type { MountReport } from './overlay/report.ts';
 export { type UnmountOptions, unmount } from './overlay/unmount.ts';
-export type { DirRef, Finding, Holder, LayerSource, LayerStack, MountRef, PathLike } from './types.ts';
+export type {
+  DirRef,
+  Finding,
+  Holder,
+  Holders,
+  LayerSource,
+  LayerStack,
+  MountRef,
+  PathLike,
+  Unseen,
+} from './types.ts';

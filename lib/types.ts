@@ -50,23 +50,61 @@ export interface Finding {
   readonly fix: string;
 }
 
-/** What keeps a mount busy. */
+/** One thing that keeps a mount busy, or its superblock in use. */
 export interface Holder {
-  readonly pid: number;
-  readonly uid: number;
-  readonly comm: string;
+  /**
+   * Through what: an open file (`fd`), the current directory, the root directory, the running program, a mapped file;
+   * `mount`: another mount on top of it or below it (in the error that an upper or work directory is in use, the overlay
+   * that uses it); `namespace`: the same superblock is mounted in another mount
+   * namespace too; `detached-fd`: an open file on a mount of the superblock that is in no mount table, as a detached view
+   * or after a lazy unmount.
+   */
   readonly kind: 'fd' | 'cwd' | 'root' | 'exe' | 'map' | 'mount' | 'namespace' | 'detached-fd';
-  readonly path?: string;
+  /** The process; of `namespace` the first of `pids`. Absent for `mount`. */
+  readonly pid?: number;
+  /** The effective user of the process. */
+  readonly uid?: number;
+  /** The command, as in proc_pid_comm(5): at most 15 bytes. */
+  readonly comm?: string;
+  /**
+   * The file, the directory, or where the other mount is; for people, `pathBytes` are the bytes. The kernel's own words:
+   * `(deleted)` behind what has been removed; for other mount namespaces it begins at their root, for a detached mount at
+   * the mount's.
+   */
+  readonly path: string;
+  readonly pathBytes: Buffer;
+  /** The descriptor's number, of `fd` and `detached-fd`. */
   readonly fd?: number;
-  readonly mode?: string;
+  /** What the descriptor is open for; absent for one that is neither (`O_PATH`). */
+  readonly mode?: 'r' | 'w' | 'rw';
+  /** The inode of the mount namespace, where it is not this process's own. */
   readonly mountNamespace?: bigint;
+  /** Of `namespace`: every process in it. */
   readonly pids?: readonly number[];
+}
+
+/** Who holds a mount, and what could not be looked at: an array with one property more. */
+export type Holders = readonly Holder[] & { readonly unseen: readonly Unseen[] };
+
+/** What could not be looked at. */
+export interface Unseen {
+  /** The kinds of holders that may be missing. */
+  readonly what: readonly Holder['kind'][];
+  /**
+   * An error's name (`EACCES`); `hidepid`: /proc does not list the processes of others; `pid-namespace`: processes outside
+   * this pid namespace are in no /proc of it.
+   */
+  readonly why: string;
+  /** The processes; none: it cannot be said which. */
+  readonly pids: readonly number[];
 }
 
 /** Something that is a mount: what lower rooms ask of an `Overlay`. */
 export interface MountRef {
   readonly mountId: bigint;
   readonly target?: string | undefined;
+  /** A descriptor of its root while it is detached. */
+  readonly fd?: number | undefined;
 }
 
 /** Something that knows its layers: what lower rooms ask of an `Overlay`. */

@@ -163,7 +163,8 @@ function layer(pathBytes: Buffer): ListedLayer {
 function whyUnresolved(path: string): ListedLayer['unresolved'] {
   if (/^(\/proc\/(thread-)?self\/|\/proc\/[^/]+\/fd\/|\/dev\/fd\/|\d+$)/.test(path)) return 'descriptor';
   if (!path.startsWith('/')) return 'relative';
-  return path === '/' ? 'detached' : undefined;
+  // A layer on a detached mount is shown as if that were the root; these are the names in our own scratch.
+  return /^\/(overlayfs-scratch-[a-z]+)?$/.test(path) ? 'detached' : undefined;
 }
 
 const withoutEscapes = (name: Buffer) => name.toString('latin1').replace(/\\(.)/gs, '$1');

@@ -50,6 +50,11 @@ export interface NativeMountFailure extends NativeError {
 
 /** A whole mount, every option spelled out; carried out in one call. */
 export interface NativePlan {
+  /**
+   * False: exactly what the kernel does. No layer is checked, nothing but the mount is taken back when it fails, and an
+   * overlay that comes up read-only stays.
+   */
+  readonly policy: boolean;
   readonly lower: readonly NativeRef[];
   readonly dataOnlyLower: readonly NativeRef[];
   readonly upper?: NativeRef;
@@ -61,7 +66,8 @@ export interface NativePlan {
   readonly source: Buffer;
   readonly readonly: boolean;
   readonly mountFlags: readonly MountFlag[];
-  readonly propagation: Propagation;
+  /** Absent: what the parent mount makes of it. */
+  readonly propagation?: Propagation;
   readonly target?: Buffer;
   readonly mkdirTarget: boolean;
   readonly rungs: readonly Rung[];
@@ -83,21 +89,34 @@ export type MountFlag =
   | 'noatime'
   | 'strictatime'
   | 'nodiratime'
-  | 'idmapped';
+  | 'idmapped'
+  | 'nosymfollow';
+
+/** A word of mount(8) for what mount(2) remounts with. */
+export type RemountFlag =
+  | Exclude<MountFlag, 'idmapped'>
+  | 'relatime'
+  | 'sync'
+  | 'dirsync'
+  | 'mand'
+  | 'lazytime'
+  | 'bind';
 
 /** How mounts below this one travel between mount namespaces: mount_namespaces(7). */
 export type Propagation = 'private' | 'slave' | 'shared' | 'unbindable';
+
+/** The descriptors of a live overlay's layers; they are its own. */
+export interface NativeLayers {
+  readonly lower: readonly number[];
+  readonly dataOnlyLower: readonly number[];
+  readonly upper?: number;
+  readonly work?: number;
+}
 
 /** What `mountOverlay` resolves with. */
 export interface NativeMounted extends NativeAttached {
   readonly handle: NativeHandle;
   readonly fd?: number;
-  readonly layers: {
-    readonly lower: readonly number[];
-    readonly dataOnlyLower: readonly number[];
-    readonly upper?: number;
-    readonly work?: number;
-  };
   readonly rung: Rung;
   readonly attempts: readonly NativeAttempt[];
   readonly inUseUnknown?: string;
@@ -188,6 +207,38 @@ export interface NativeDirectoryProbe {
   readonly reflink?: number;
 }
 
+/** Who keeps a mount busy, one by one, and what could not be looked at. */
+export interface NativeHolders {
+  readonly holders: readonly NativeHolder[];
+  readonly unseen: readonly {
+    readonly what: readonly HoldKind[];
+    /** Negative. */
+    readonly errno: number;
+    readonly pids: readonly number[];
+  }[];
+  /** /proc does not list the processes of others: it is mounted with `hidepid`. */
+  readonly hiddenProcesses: boolean;
+  /** This pid namespace is not the first, and those outside are in no /proc of it. */
+  readonly outerProcesses: boolean;
+}
+
+/** Through what a mount is held: what `Holder` of the public types says of each. */
+export type HoldKind = 'fd' | 'cwd' | 'root' | 'exe' | 'map' | 'mount' | 'namespace' | 'detached-fd';
+
+/** One holder; without a process for `mount`. */
+export interface NativeHolder {
+  readonly kind: HoldKind;
+  readonly pid?: number;
+  readonly uid?: number;
+  readonly comm?: Buffer;
+  readonly path: Buffer;
+  readonly fd?: number;
+  readonly readable?: boolean;
+  readonly writable?: boolean;
+  readonly mountNamespace?: bigint;
+  readonly pids?: readonly number[];
+}
+
 /** A mount that did not go at once; `errno` 0: it has been detached lazily. */
 export interface NativeExitOutcome {
   readonly target: Buffer;
@@ -210,6 +261,8 @@ export interface Binding {
     propagation: Propagation,
   ): Promise<NativeAttached>;
   remount(handle: NativeHandle, readonly: boolean): Promise<void>;
+  /** mount(2) with MS_REMOUNT and these flags alone: what they do not say is taken away. */
+  remountTarget(target: Buffer, flags: readonly RemountFlag[]): Promise<void>;
   /** False: it was gone already. */
   unmount(handle: NativeHandle, lazy: boolean, syncVolatile: boolean): Promise<boolean>;
   unmountTarget(target: Buffer, lazy: boolean): Promise<void>;
@@ -226,6 +279,8 @@ export interface Binding {
   ): Promise<number>;
   listOverlays(fromMountinfo: boolean): Promise<readonly (NativeMountInfo & { readonly own: boolean })[]>;
   directoryFacts(refs: readonly NativeRef[]): Promise<readonly DirectoryFacts[]>;
+  /** A path or descriptor of the mount's root, or its id, unique or mountinfo's. */
+  holders(mount: NativeRef | bigint): Promise<NativeHolders>;
   /** Rejects when a layer cannot be opened. */
   rehearse(plan: NativePlan): Promise<NativeRehearsal>;
   /** The errno that refuses each option, set alone; 0 when it is taken. */
@@ -237,6 +292,8 @@ export interface Binding {
   mountsBelow(directories: readonly Buffer[]): Promise<readonly Buffer[]>;
   /** Every extended attribute of what `path` names, which is not followed if it is a symbolic link. */
   readXattrs(path: Buffer): Promise<readonly (readonly [name: Buffer, value: Buffer])[]>;
+  /** Synchronous. */
+  layers(handle: NativeHandle): NativeLayers;
   openInRoot(handle: NativeHandle, path: Buffer, flags: number, mode: number): Promise<NativeOpened>;
   closeOpened(opened: NativeOpened['opened']): void;
 }

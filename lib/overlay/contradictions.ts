@@ -78,12 +78,12 @@ const rules: readonly OptionRule[] = [
     "Set redirectDir to 'on', or leave one of the two out",
   ),
   conflict(
-    (_, s) => s.nfsExport && s.metacopy,
+    (_, s) => s.writable && s.nfsExport && s.metacopy,
     'nfsExport and metacopy exclude each other',
     'Leave one of them out',
   ),
   conflict(
-    (o) => o.nfsExport === true && o.index === false,
+    (o, s) => s.writable && o.nfsExport === true && o.index === false,
     'nfsExport needs index, and index is false',
     'Leave index out: nfsExport turns it on',
   ),

@@ -4,13 +4,13 @@
  */
 import { dirname } from 'node:path/posix';
 import { binding } from '../addon.ts';
-import { errorFinding } from '../errors.ts';
+import { errorFinding, OverlayError } from '../errors.ts';
 import { kernelFeatures } from '../inspect/kernel.ts';
 import type { DirectoryFacts, NativePlan, NativeRehearsal } from '../native/binding.ts';
 import type { Finding } from '../types.ts';
 import { whatFailed } from './explain.ts';
 import { type Layer, layerFacts } from './layer-facts.ts';
-import { checkOptions, type OverlayOptions } from './options.ts';
+import { type CheckedOptions, checkOptions, type OverlayOptions } from './options.ts';
 import { draftPlan, inUseUnknown } from './plan.ts';
 import { planContext } from './plan-context.ts';
 import { findings } from './rules.ts';
@@ -33,10 +33,11 @@ import { warnings } from './warning-rules.ts';
  * ```
  */
 export async function doctor(options: OverlayOptions): Promise<Finding[]> {
-  const checked = checkOptions(options);
+  const checked = checkOrFind(options);
+  if (Array.isArray(checked)) return checked;
   const features = await kernelFeatures();
   const { problems, prepared } = draftPlan(checked, await planContext(checked, features));
-  const { native, plan } = prepared;
+  const { native } = prepared;
   const layers = await layerFacts(native);
   const rehearsal = problems.length === 0 && features.sysAdmin ? await rehearse(native) : undefined;
   const target =
@@ -64,7 +65,16 @@ export async function doctor(options: OverlayOptions): Promise<Finding[]> {
       ? [inUseUnknown(rehearsal.inUseReason)]
       : [];
   const submounts = await binding().mountsBelow(lowerPaths(layers));
-  return [...found, ...unknown, ...plan.degradations, ...warnings({ ...evidence, submounts })];
+  return [...found, ...unknown, ...prepared.degradations, ...warnings({ ...evidence, submounts })];
+}
+
+function checkOrFind(options: OverlayOptions): CheckedOptions | Finding[] {
+  try {
+    return checkOptions(options);
+  } catch (error) {
+    if (error instanceof OverlayError) return [...error.findings];
+    throw error;
+  }
 }
 
 // A layer that cannot be opened ends the rehearsal; the rules on the layers say so.

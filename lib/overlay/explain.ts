@@ -4,10 +4,10 @@
  */
 import { constants } from 'node:os';
 import { errorFinding, OverlayError, overlayError, systemError } from '../errors.ts';
-import type { KernelFeatures, NativeError, NativeMountFailure } from '../native/binding.ts';
+import type { KernelFeatures, NativeError, NativeMountFailure, NativePlan } from '../native/binding.ts';
 import { showPath } from '../paths.ts';
 import { layerFacts } from './layer-facts.ts';
-import type { PreparedPlan } from './plan.ts';
+import { whoUses } from './layer-users.ts';
 import { findings } from './rules.ts';
 
 /** Whether this is what a native verb rejects with. */
@@ -17,7 +17,7 @@ export function isNativeError(error: unknown): error is NativeError {
 
 /** Why a mount failed: the rules on what was tried, the layers as they are now, and the kernel's own words. */
 export async function explainMountFailure(
-  { native }: PreparedPlan,
+  native: NativePlan,
   features: KernelFeatures,
   failure: unknown,
 ): Promise<unknown> {
@@ -33,10 +33,11 @@ export async function explainMountFailure(
   const why =
     first ??
     errorFinding('ERR_OVERLAY_MOUNT_FAILED', whatFailed(failure), kernelLogAdvice, shownPath(failure));
-  return new OverlayError([why, ...rest], {
-    ...nativeDetails(failure),
-    ...(why.path === undefined ? {} : { path: why.path }),
-  });
+  const details = { ...nativeDetails(failure), ...(why.path === undefined ? {} : { path: why.path }) };
+  // The error that it is for must not be lost to another.
+  const use = await whoUses(why, evidence.layers).catch(() => undefined);
+  if (use === undefined) return new OverlayError([why, ...rest], details);
+  return new OverlayError([use.why, ...rest], { ...details, holders: use.holders });
 }
 
 const kernelLogAdvice = 'The kernel log may say more (`dmesg | grep overlay`)';

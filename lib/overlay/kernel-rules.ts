@@ -98,17 +98,6 @@ export const kernelRules: readonly Rule[] = [
     fix: 'Unmount that overlay, or use another work directory',
   },
   {
-    code: 'ERR_OVERLAY_UPPER_UNSUITABLE',
-    find: whenFailed(
-      (failure) =>
-        said(failure).includes('not supported as upperdir')
-          ? 'the kernel does not take this file system for an upper'
-          : undefined,
-      'upper',
-    ),
-    fix: 'Use an upper on ext4, xfs, btrfs or tmpfs',
-  },
-  {
     code: 'ERR_OVERLAY_LAYER_UNSUITABLE',
     find: whenFailed((failure) =>
       /filesystem on .* not supported$|inconsistent/m.test(said(failure))
@@ -123,7 +112,9 @@ export const kernelRules: readonly Rule[] = [
       const unknown = /Unknown parameter '([^']*)'/.exec(said(failure))?.[1];
       if (unknown !== undefined) return `this kernel does not know the overlay option ${unknown}`;
       // Through mount(2) the kernel names no option: what is not known to be known is suspect.
-      const suspects = plan.options.map(([key]) => key).filter((key) => !features.options.includes(key));
+      const suspects = plan.options
+        .map(([key]) => key)
+        .filter((key) => !features.options.includes(key) && !everyKernelKnows.includes(key));
       const guess =
         features.nativeParser && suspects.length > 0 && isInvalid(failure) && said(failure) === '';
       return guess ? `this kernel seems not to know ${suspects.join(', ')}` : undefined;
@@ -243,6 +234,19 @@ export const kernelRules: readonly Rule[] = [
     ),
     fix: 'Raise the limit (`ulimit -n`), or unmount what is not needed',
   },
+];
+
+// Layers, and options of every superblock: no probe asks for them.
+const everyKernelKnows = [
+  'lowerdir',
+  'lowerdir+',
+  'datadir+',
+  'upperdir',
+  'workdir',
+  'sync',
+  'dirsync',
+  'mand',
+  'lazytime',
 ];
 
 // Attributes that an unprivileged user could forge in a layer.

@@ -27,7 +27,10 @@ export async function layerFacts(plan: NativePlan): Promise<Layer[]> {
     ...plan.lower.map((ref, index) => ({ role: 'lower' as const, index, ref })),
     ...plan.dataOnlyLower.map((ref, index) => ({ role: 'dataOnlyLower' as const, index, ref })),
     ...(plan.upper === undefined ? [] : [{ role: 'upper' as const, index: 0, ref: plan.upper }]),
-    ...(plan.work === undefined ? [] : [{ role: 'work' as const, index: 0, ref: plan.work }]),
+    // Without an upper the kernel ignores a work directory, whatever it is.
+    ...(plan.upper === undefined || plan.work === undefined
+      ? []
+      : [{ role: 'work' as const, index: 0, ref: plan.work }]),
   ];
   const facts = await binding().directoryFacts(named.map(({ ref }) => ref));
   return named.flatMap(({ role, index, ref }, i) => {

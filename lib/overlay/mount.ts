@@ -6,7 +6,8 @@
 import { binding } from '../addon.ts';
 import { publishMount } from '../events.ts';
 import { kernelFeatures } from '../inspect/kernel.ts';
-import type { KernelFeatures, NativeMounted } from '../native/binding.ts';
+import type { KernelFeatures, NativeMounted, NativePlan } from '../native/binding.ts';
+import { showPath } from '../paths.ts';
 import { installExitGate } from './exit.ts';
 import { explainMountFailure } from './explain.ts';
 import { type CheckedOptions, checkOptions, type OverlayOptions } from './options.ts';
@@ -46,7 +47,7 @@ export async function mountOverlay(options: OverlayOptions): Promise<Overlay> {
   const prepared = await prepare(checked, features);
   installExitGate();
   const { mounted, release } = await mountUnderSignals(checked.unmountOnSignals ?? [], () =>
-    carryOut(prepared, features),
+    carryOut(prepared.native, features),
   );
   const overlay = new Overlay(mounted, prepared, mountReport(prepared, mounted), release);
   if (checked.signal?.aborted) {
@@ -78,20 +79,21 @@ async function prepare(options: CheckedOptions, features: KernelFeatures): Promi
   return makePlan(options, await planContext(options, features));
 }
 
-async function carryOut(prepared: PreparedPlan, features: KernelFeatures): Promise<NativeMounted> {
-  const { target, source } = prepared.plan;
+/** Carries a plan out, tells the listeners, and explains a failure. */
+export async function carryOut(native: NativePlan, features: KernelFeatures): Promise<NativeMounted> {
+  const { target, source } = native;
   const started = performance.now();
   const event = () => ({
-    ...(target === undefined ? {} : { target }),
-    source,
+    ...(target === undefined ? {} : { target: showPath(target) }),
+    source: source.toString(),
     duration: performance.now() - started,
   });
   try {
-    const mounted = await binding().mountOverlay(prepared.native);
+    const mounted = await binding().mountOverlay(native);
     publishMount(() => ({ ...event(), rung: mounted.rung }));
     return mounted;
   } catch (failure) {
-    const error = await explainMountFailure(prepared, features, failure);
+    const error = await explainMountFailure(native, features, failure);
     publishMount(() => ({ ...event(), error }));
     throw error;
   }

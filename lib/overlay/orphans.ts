@@ -56,7 +56,7 @@ async function sweep(overlay: MountedOverlay, owner: OwnerTag, dryRun: boolean):
   if (!uniqueIds) return { ...result, state: 'unknown' };
   if (dryRun) return { ...result, state: 'orphan' };
   try {
-    await whileBusy(target, { timeout: 0 }, () => binding().unmountById(mountId, targetBytes));
+    await whileBusy({ mountId, target }, { timeout: 0 }, () => binding().unmountById(mountId, targetBytes));
     return { ...result, state: 'unmounted' };
   } catch (error) {
     return { ...result, state: 'failed', error };

@@ -43,15 +43,11 @@ export interface OverlayUnmountOptions extends UnmountOptions {
  * ```
  */
 export class Overlay implements AsyncDisposable, LayerSource, MountRef {
-  /** Every option as it was to be sent. */
-  readonly plan: OverlayPlan;
-  /** How it came to be: the rung used, fallbacks, degradations, what could not be checked. */
-  readonly report: MountReport;
-
   readonly #handle: NativeHandle;
-  readonly #layers: NativeMounted['layers'];
+  readonly #prepared: PreparedPlan;
   readonly #pending = new Set<Promise<unknown>>();
   readonly #ignoreSignals: () => void;
+  #report: MountReport;
   #fd: number | undefined;
   #target: Buffer | undefined;
   #mountId: bigint;
@@ -65,14 +61,23 @@ export class Overlay implements AsyncDisposable, LayerSource, MountRef {
     report: MountReport,
     ignoreSignals: () => void,
   ) {
-    this.plan = prepared.plan;
-    this.report = report;
+    this.#report = report;
     this.#handle = mounted.handle;
-    this.#layers = mounted.layers;
+    this.#prepared = prepared;
     this.#fd = mounted.fd;
     this.#target = prepared.native.target;
     this.#mountId = mounted.mountId;
     this.#ignoreSignals = ignoreSignals;
+  }
+
+  /** How it came to be: the rung used, fallbacks, degradations, what could not be checked. */
+  get report(): MountReport {
+    return this.#report;
+  }
+
+  /** Every option as it was to be sent. */
+  get plan(): OverlayPlan {
+    return this.#prepared.plan;
   }
 
   /** Where it is attached; absent while detached. Bytes that are not UTF-8 are shown as `\xNN`: see `targetBytes`. */
@@ -102,7 +107,7 @@ export class Overlay implements AsyncDisposable, LayerSource, MountRef {
   layers(): LayerStack {
     this.#mustBeMounted();
     const refs = (fds: readonly number[]): DirRef[] => fds.map((fd) => ({ fd }));
-    const { lower, dataOnlyLower, upper, work } = this.#layers;
+    const { lower, dataOnlyLower, upper, work } = binding().layers(this.#handle);
     const { index, metacopy, redirect_dir, userxattr } = this.plan.options;
     return {
       lower: refs(lower),
@@ -183,6 +188,8 @@ export class Overlay implements AsyncDisposable, LayerSource, MountRef {
       this.#target = path;
       this.#fd = undefined;
       this.#mountId = attached.mountId;
+      const { madeTarget, propagated } = attached;
+      this.#report = { ...this.#report, madeTarget, propagated };
     });
   }
 
@@ -235,7 +242,7 @@ export class Overlay implements AsyncDisposable, LayerSource, MountRef {
   async #unmount(options: UnmountOptions, lazy: boolean, syncVolatile: boolean): Promise<void> {
     await Promise.allSettled(this.#pending);
     try {
-      await whileBusy(this.target, options, () => binding().unmount(this.#handle, lazy, syncVolatile));
+      await whileBusy(this, options, () => binding().unmount(this.#handle, lazy, syncVolatile));
     } catch (error) {
       // The mount itself is gone then.
       if (error instanceof OverlayError && error.code === 'ERR_OVERLAY_SYNC_FAILED') this.#ended();

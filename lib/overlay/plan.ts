@@ -51,10 +51,22 @@ export interface OverlayPlan {
   readonly degradations: readonly Finding[];
 }
 
-/** A plan together with the same in the native side's terms. */
-export interface PreparedPlan {
-  readonly plan: OverlayPlan;
+/** A plan in the native side's terms, and in words for whoever asks: with 500 lowers the words cost more than the mount. */
+export class PreparedPlan {
   readonly native: NativePlan;
+  /** What the kernel will ignore, and what cannot be checked. */
+  readonly degradations: readonly Finding[];
+  #plan: OverlayPlan | undefined;
+
+  constructor(native: NativePlan, degradations: readonly Finding[]) {
+    this.native = native;
+    this.degradations = degradations;
+  }
+
+  get plan(): OverlayPlan {
+    this.#plan ??= describePlan(this.native, this.degradations);
+    return this.#plan;
+  }
 }
 
 /** Makes the plan, or throws an {@link OverlayError} with everything that contradicts. */
@@ -74,7 +86,7 @@ export function draftPlan(
   const native = nativePlan(options, settled, chooseRungs(options, context.features), context);
   return {
     problems: contradictions(options, settled, context.features),
-    prepared: { native, plan: describePlan(native, degradations(options, settled, context)) },
+    prepared: new PreparedPlan(native, degradations(options, settled, context)),
   };
 }
 
@@ -137,6 +149,7 @@ function nativePlan(
   const defaultSource = options.keepOnExit === true ? unownedSource : ownSource;
   const size = typeof scratch === 'object' ? scratch.size : undefined;
   return {
+    policy: true,
     lower: options.lower,
     dataOnlyLower: options.dataOnlyLower,
     ...(upper === undefined ? {} : { upper }),
@@ -208,7 +221,7 @@ export function inUseUnknown(reason: string): Finding {
 
 function describePlan(native: NativePlan, found: readonly Finding[]): OverlayPlan {
   const ref = (one: NativeRef) => showRef(one);
-  const { upper, work, target } = native;
+  const { upper, work, target, propagation = 'private' } = native;
   return {
     lower: native.lower.map(ref),
     dataOnlyLower: native.dataOnlyLower.map(ref),
@@ -224,7 +237,7 @@ function describePlan(native: NativePlan, found: readonly Finding[]): OverlayPla
     ),
     readonly: native.readonly,
     mountFlags: native.mountFlags,
-    propagation: native.propagation,
+    propagation,
     source: native.source.toString(),
     rungs: native.rungs,
     degradations: found,

@@ -28,8 +28,8 @@ export interface MountReport {
 }
 
 /** Makes the report of a mount that succeeded. */
-export function mountReport({ plan }: PreparedPlan, mounted: NativeMounted): MountReport {
-  const unverified: Finding[] = plan.degradations.filter(
+export function mountReport(prepared: PreparedPlan, mounted: NativeMounted): MountReport {
+  const unverified: Finding[] = prepared.degradations.filter(
     ({ code }) => code === 'WARN_OVERLAY_IN_USE_UNKNOWN',
   );
   if (mounted.inUseUnknown !== undefined && mounted.inUseUnknown !== '') {
@@ -44,12 +44,12 @@ export function mountReport({ plan }: PreparedPlan, mounted: NativeMounted): Mou
       fix: 'Make sure that upper and work lie outside every lower',
     });
   }
-  const degradations = plan.degradations.filter((finding) => !unverified.includes(finding));
+  const degradations = prepared.degradations.filter((finding) => !unverified.includes(finding));
   if (mounted.upperWithoutXattrs) {
     degradations.push({
       code: 'WARN_OVERLAY_UPPER_WITHOUT_XATTRS',
       severity: 'warning',
-      ...(plan.upper === undefined ? {} : { path: plan.upper }),
+      ...(prepared.plan.upper === undefined ? {} : { path: prepared.plan.upper }),
       detail:
         'the file system of the upper has no extended attributes: directories of a lower cannot be removed or renamed',
       fix: 'Use an upper on ext4, xfs, btrfs or tmpfs',

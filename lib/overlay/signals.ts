@@ -17,23 +17,26 @@ export async function mountUnderSignals(
   signals: readonly NodeJS.Signals[],
   mount: () => Promise<NativeMounted>,
 ): Promise<{ readonly mounted: NativeMounted; readonly release: () => void }> {
-  // The listeners come first: a signal must not end the process between the mount and them.
-  const mounting = Promise.resolve().then(mount);
-  const guard: Guarded = mounting.then(
-    ({ handle }) => handle,
-    () => undefined,
-  );
+  let settle: (handle: NativeHandle | undefined) => void = () => {};
+  const guard: Guarded = new Promise((resolve) => {
+    settle = resolve;
+  });
   const release = () => {
     for (const signal of signals) {
       const guards = guarded.get(signal);
       guards?.delete(guard);
-      if (guards?.size === 0) stopListening(signal);
+      if (guards?.size === 0) stopListeningSoon(signal, guards);
     }
   };
+  // The listeners come first: a signal must not end the process between the mount and them.
   for (const signal of signals) (guarded.get(signal) ?? listen(signal)).add(guard);
   try {
-    return { mounted: await mounting, release };
+    // Awaited here and nowhere else, or an error would lose its caller's line.
+    const mounted = await mount();
+    settle(mounted.handle);
+    return { mounted, release };
   } catch (error) {
+    settle(undefined);
     release();
     throw error;
   }
@@ -45,6 +48,16 @@ function listen(signal: NodeJS.Signals): Set<Guarded> {
   // First in line, to see the program's own listeners before those added with once() are gone.
   process.prependListener(signal, onSignal);
   return guards;
+}
+
+// A signal that the process has got already waits for the event loop, and would be lost without a listener: one whole
+// turn lies between two immediates.
+function stopListeningSoon(signal: NodeJS.Signals, guards: ReadonlySet<Guarded>): void {
+  setImmediate(() =>
+    setImmediate(() => {
+      if (guards.size === 0 && guarded.get(signal) === guards) stopListening(signal);
+    }),
+  );
 }
 
 function stopListening(signal: NodeJS.Signals): void {

@@ -7,9 +7,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { binding } from '../addon.ts';
 import { invalidArgument, type OverlayError, overlayError } from '../errors.ts';
 import { publishUnmount } from '../events.ts';
+import { describeHolders, holders } from '../inspect/holders.ts';
 import type { NativeError } from '../native/binding.ts';
 import { absolutePath, showPath } from '../paths.ts';
-import type { PathLike } from '../types.ts';
+import type { Holders, MountRef, PathLike } from '../types.ts';
 import { exiting, isNativeError, nativeDetails, whatFailed } from './explain.ts';
 import { closed } from './options.ts';
 
@@ -44,7 +45,7 @@ export interface UnmountOptions {
 export async function unmount(target: PathLike, options: UnmountOptions = {}): Promise<void> {
   const path = absolutePath(target, 'target');
   const checked = checkUnmountOptions(options, unmountKeys);
-  await whileBusy(showPath(path), checked, () => binding().unmountTarget(path, checked.lazy ?? false));
+  await whileBusy(path, checked, () => binding().unmountTarget(path, checked.lazy ?? false));
 }
 
 /** The keys of {@link UnmountOptions}. */
@@ -65,13 +66,14 @@ export function checkUnmountOptions<T extends UnmountOptions>(options: T, keys: 
   return options;
 }
 
-/** Tries until it is no longer busy, the time is up, or the caller gives up. */
+/** Tries until it is no longer busy, the time is up (the error then names who holds it), or the caller gives up. */
 export async function whileBusy<T>(
-  target: string | undefined,
+  mount: Buffer | MountRef,
   { timeout = 5000, lazy = false, signal }: UnmountOptions,
   attempt: () => Promise<T>,
 ): Promise<T> {
   const started = performance.now();
+  const target = Buffer.isBuffer(mount) ? showPath(mount) : mount.target;
   const duration = () => performance.now() - started;
   for (let pause = 1; ; pause = Math.min(pause * 2, 100)) {
     signal?.throwIfAborted();
@@ -82,7 +84,7 @@ export async function whileBusy<T>(
     } catch (error) {
       const left = timeout - duration();
       if (!isBusy(error) || left <= 0) {
-        const explained = explainUnmountFailure(error, target);
+        const explained = explainUnmountFailure(error, target, isBusy(error) ? await who(mount) : undefined);
         publishUnmount(() => ({ ...place(target), lazy, duration: duration(), error: explained }));
         throw explained;
       }
@@ -100,12 +102,26 @@ function isBusy(error: unknown): boolean {
   return isNativeError(error) && error.errno === -constants.errno.EBUSY && error.syscall === 'umount2';
 }
 
-function explainUnmountFailure(error: unknown, target = 'the detached view'): unknown {
-  if (!isNativeError(error)) return error;
-  return unmountError(error, target);
+function whoSaid(found: Holders | undefined): string {
+  if (found !== undefined && found.length > 0) return describeHolders(found);
+  const blind = (found?.unseen ?? []).flatMap(({ pids }) => pids).length;
+  const unseen = blind === 0 ? '' : ` (${blind} could not be looked at)`;
+  return `a file in it is open, a process has its directory there${unseen}, or something is mounted below`;
 }
 
-function unmountError(error: NativeError, target: string): OverlayError {
+// The error that it is for must not be lost to another.
+const who = (mount: Buffer | MountRef) => holders(mount).catch(() => undefined);
+
+function explainUnmountFailure(
+  error: unknown,
+  target = 'the detached view',
+  found: Holders | undefined,
+): unknown {
+  if (!isNativeError(error)) return error;
+  return unmountError(error, target, found);
+}
+
+function unmountError(error: NativeError, target: string, found: Holders | undefined): OverlayError {
   const { errno } = constants;
   const details = { path: target, ...nativeDetails(error) };
   switch (-error.errno) {
@@ -115,9 +131,9 @@ function unmountError(error: NativeError, target: string): OverlayError {
       return error.syscall === 'umount2'
         ? overlayError(
             'ERR_OVERLAY_BUSY',
-            `${target} is busy: a file in it is open, a process has its directory there, or something is mounted below`,
-            'Close what is open there (`fuser -vm` names the processes) and unmount again; `lazy` detaches it regardless',
-            details,
+            `${target} is busy: ${whoSaid(found)}`,
+            'Close what is open there and unmount again; `lazy` detaches it regardless',
+            { ...details, ...(found === undefined ? {} : { holders: found }) },
           )
         : overlayError(
             'ERR_OVERLAY_TARGET_COVERED',

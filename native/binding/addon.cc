@@ -13,8 +13,10 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
     exports.Set(name, Napi::Function::New(env, function, name));
   };
   verb("mountOverlay", mount_overlay_verb);
+  verb("layers", layers_verb);
   verb("attach", attach_verb);
   verb("remount", remount_verb);
+  verb("remountTarget", remount_target_verb);
   verb("unmount", unmount_verb);
   verb("unmountTarget", unmount_target_verb);
   verb("unmountById", unmount_by_id_verb);
@@ -25,6 +27,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   verb("listOverlays", list_overlays_verb);
   verb("directoryFacts", directory_facts_verb);
   verb("readXattrs", read_xattrs_verb);
+  verb("holders", holders_verb);
   verb("rehearse", rehearse_verb);
   verb("tryOptions", try_options_verb);
   verb("probeDirectory", probe_directory_verb);

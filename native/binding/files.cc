@@ -29,8 +29,7 @@ Result<Fd> open_in_root(LiveMount& live, const std::string& path, uint64_t flags
 Napi::Value opened_to_js(Napi::Env env, Fd& fd) {
   auto js = Napi::Object::New(env);
   js.Set("fd", fd.get());
-  js.Set("opened",
-         Napi::External<Fd>::New(env, new Fd(std::move(fd)), [](Napi::Env, Fd* held) { delete held; }));
+  js.Set("opened", owned_to_js(env, std::move(fd)));
   return js;
 }
 

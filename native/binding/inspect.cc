@@ -46,6 +46,11 @@ Napi::Value facts_to_js(Napi::Env env, const DirectoryFacts& facts) {
   return js;
 }
 
+TrialOption trial_option_from(const Napi::Value& value) {
+  const std::vector<std::string> pair = each(value, text);
+  return pair.size() == 2 ? TrialOption{pair[0], pair[1]} : TrialOption{};
+}
+
 }  // namespace
 
 Napi::Value kernel_features_verb(const Napi::CallbackInfo& info) {
@@ -57,16 +62,11 @@ Napi::Value kernel_features_verb(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value try_create_verb(const Napi::CallbackInfo& info) {
-  std::vector<TrialOption> options;
-  const auto pairs = info[0].As<Napi::Array>();
-  for (uint32_t i = 0; i < pairs.Length(); ++i) {
-    const auto pair = pairs.Get(i).As<Napi::Array>();
-    options.push_back(
-        {pair.Get(0u).As<Napi::String>().Utf8Value(), pair.Get(1u).As<Napi::String>().Utf8Value()});
-  }
   return run_result(
       info.Env(),
-      [options, data_only = info[1].ToBoolean().Value()] { return try_create(options, data_only); },
+      [options = each(info[0], trial_option_from), data_only = truth(info[1])] {
+        return try_create(options, data_only);
+      },
       [](Napi::Env env, int error) -> Napi::Value { return Napi::Number::New(env, -error); });
 }
 
@@ -77,7 +77,7 @@ Napi::Value list_overlays_verb(const Napi::CallbackInfo& info) {
   };
   return run_result(
       info.Env(),
-      [from_mountinfo = info[0].ToBoolean().Value()]() -> Result<Listing> {
+      [from_mountinfo = truth(info[0])]() -> Result<Listing> {
         return Listing{TRY(list_mounts("overlay", from_mountinfo)), live_mounts()};
       },
       [](Napi::Env env, const Listing& listing) -> Napi::Value {
@@ -85,8 +85,8 @@ Napi::Value list_overlays_verb(const Napi::CallbackInfo& info) {
           auto js = info_to_js(env, mount);
           bool own = false;
           for (const DirectoryIdentity& live : listing.own) {
-            own |= live.mount_id == (live.unique_mount_id && mount.unique_ids ? mount.id : mount.old_id) &&
-                   live.unique_mount_id == mount.unique_ids;
+            own |= mount.unique_ids ? live.unique_mount_id && live.mount_id == mount.id
+                                    : live.reusable_mount_id == mount.old_id;
           }
           js.Set("own", own);
           return js;

@@ -19,26 +19,18 @@ struct Settled {
 template <class Work, class ToJs>
 class PromiseJob final : public ExitGate::Job {
  public:
-  PromiseJob(Napi::Env env, Work work, ToJs to_js)
-      : deferred_(Napi::Promise::Deferred::New(env)), work_(std::move(work)), to_js_(std::move(to_js)) {}
+  PromiseJob(napi_deferred deferred, Work work, ToJs to_js)
+      : deferred_(deferred), work_(std::move(work)), to_js_(std::move(to_js)) {}
 
-  Napi::Promise promise() const { return deferred_.Promise(); }
-  Napi::Promise refuse(Napi::Env env) const {
-    deferred_.Reject(error_to_js(env, {ECANCELED, "exit", "the process is exiting", {}, {}}));
-    return deferred_.Promise();
-  }
   void work() override { outcome_.emplace(work_()); }
   void settle(Napi::Env env) override {
     const Settled settled = to_js_(env, *outcome_);
-    if (settled.resolved) {
-      deferred_.Resolve(settled.value);
-    } else {
-      deferred_.Reject(settled.value);
-    }
+    // Fails only where nobody can be told any more: the environment is ending.
+    (settled.resolved ? napi_resolve_deferred : napi_reject_deferred)(env, deferred_, settled.value);
   }
 
  private:
-  Napi::Promise::Deferred deferred_;
+  napi_deferred deferred_;
   Work work_;
   ToJs to_js_;
   std::optional<std::invoke_result_t<Work>> outcome_;
@@ -46,13 +38,16 @@ class PromiseJob final : public ExitGate::Job {
 
 template <class Work, class ToJs>
 Napi::Value run(Napi::Env env, Work work, ToJs to_js) {
-  auto job = std::make_unique<PromiseJob<Work, ToJs>>(env, std::move(work), std::move(to_js));
-  const Napi::Promise promise = job->promise();
-  auto* raw = job.get();
-  ExitGate& gate = ExitGate::of(env);
-  if (gate.closed()) return raw->refuse(env);
-  gate.start(env, std::move(job));
-  return promise;
+  napi_deferred deferred = nullptr;
+  napi_value promise = nullptr;
+  // A worker that is being terminated makes no promises, and its arguments may not have been read whole.
+  if (napi_create_promise(env, &deferred, &promise) != napi_ok) return {};
+  auto job = std::make_unique<PromiseJob<Work, ToJs>>(deferred, std::move(work), std::move(to_js));
+  if (!ExitGate::of(env).start(env, std::move(job))) {
+    napi_reject_deferred(env, deferred,
+                         error_to_js(env, {ECANCELED, "exit", "the process is exiting", {}, {}}));
+  }
+  return {env, promise};
 }
 
 // For work that gives a Result: its error rejects, its value goes through `to_js`.

@@ -40,9 +40,7 @@ Napi::Value try_options_verb(const Napi::CallbackInfo& info) {
 Napi::Value probe_directory_verb(const Napi::CallbackInfo& info) {
   return run_result(
       info.Env(),
-      [ref = directory_from(info[0]), writable = info[1].ToBoolean().Value()] {
-        return probe_directory(ref, writable);
-      },
+      [ref = directory_from(info[0]), writable = truth(info[1])] { return probe_directory(ref, writable); },
       [](Napi::Env env, const std::vector<ProbeAnswer>& answers) -> Napi::Value {
         auto js = Napi::Object::New(env);
         for (const ProbeAnswer& answer : answers) js.Set(answer.what, -answer.error);
@@ -59,11 +57,8 @@ Napi::Value try_user_namespace_verb(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value mounts_below_verb(const Napi::CallbackInfo& info) {
-  std::vector<std::string> directories;
-  const auto array = info[0].As<Napi::Array>();
-  for (uint32_t i = 0; i < array.Length(); ++i) directories.push_back(bytes_from(array.Get(i)));
   return run_result(
-      info.Env(), [directories = std::move(directories)] { return mounts_below(directories); },
+      info.Env(), [directories = each(info[0], bytes_from)] { return mounts_below(directories); },
       [](Napi::Env env, const std::vector<std::string>& points) -> Napi::Value {
         return array_to_js(env, points, [env](const std::string& point) { return bytes_to_js(env, point); });
       });

@@ -11,7 +11,7 @@
 namespace overlayfs::threads {
 namespace {
 
-constexpr int kMostThreads = 4;
+constexpr int kMostThreads = 8;  // they mostly sleep, in RCU grace periods and flushes
 
 struct Pool {
   std::mutex mutex;

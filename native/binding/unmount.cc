@@ -17,8 +17,7 @@ static Napi::Value outcome_to_js(Napi::Env env, const ExitOutcome& outcome) {
 Napi::Value unmount_verb(const Napi::CallbackInfo& info) {
   return run_result(
       info.Env(),
-      [live = mount_from(info[0]), lazy = info[1].ToBoolean().Value(),
-       sync_volatile = info[2].ToBoolean().Value()] {
+      [live = mount_from(info[0]), lazy = truth(info[1]), sync_volatile = truth(info[2])] {
         const std::lock_guard lock(live->changing);
         return end_mount(*live, lazy, sync_volatile);
       },
@@ -28,7 +27,7 @@ Napi::Value unmount_verb(const Napi::CallbackInfo& info) {
 Napi::Value unmount_target_verb(const Napi::CallbackInfo& info) {
   return run_result(
       info.Env(),
-      [target = bytes_from(info[0]), lazy = info[1].ToBoolean().Value()]() -> Result<bool> {
+      [target = bytes_from(info[0]), lazy = truth(info[1])]() -> Result<bool> {
         TRY(unmount_topmost_overlay(target, lazy));
         return true;
       },

@@ -10,10 +10,15 @@ struct Word {
   uint64_t bit;
 };
 constexpr Word kMountFlags[] = {
-    {"readonly", abi::MOUNT_ATTR_RDONLY},       {"nosuid", abi::MOUNT_ATTR_NOSUID},
-    {"nodev", abi::MOUNT_ATTR_NODEV},           {"noexec", abi::MOUNT_ATTR_NOEXEC},
-    {"noatime", abi::MOUNT_ATTR_NOATIME},       {"strictatime", abi::MOUNT_ATTR_STRICTATIME},
-    {"nodiratime", abi::MOUNT_ATTR_NODIRATIME}, {"idmapped", abi::MOUNT_ATTR_IDMAP},
+    {"readonly", abi::MOUNT_ATTR_RDONLY},
+    {"nosuid", abi::MOUNT_ATTR_NOSUID},
+    {"nodev", abi::MOUNT_ATTR_NODEV},
+    {"noexec", abi::MOUNT_ATTR_NOEXEC},
+    {"noatime", abi::MOUNT_ATTR_NOATIME},
+    {"strictatime", abi::MOUNT_ATTR_STRICTATIME},
+    {"nodiratime", abi::MOUNT_ATTR_NODIRATIME},
+    {"idmapped", abi::MOUNT_ATTR_IDMAP},
+    {"nosymfollow", abi::MOUNT_ATTR_NOSYMFOLLOW},
 };
 constexpr Word kPropagation[] = {
     {"shared", abi::MS_SHARED},
@@ -30,22 +35,11 @@ std::optional<DirectoryRef> optional_directory(const Napi::Value& value) {
   return directory_from(value);
 }
 
-std::string text(const Napi::Value& value) { return value.As<Napi::String>().Utf8Value(); }
-bool truth(const Napi::Value& value) { return value.ToBoolean().Value(); }
-
-template <class Read>
-auto each(const Napi::Value& value, Read read) {
-  const auto array = value.As<Napi::Array>();
-  std::vector<decltype(read(Napi::Value()))> items;
-  items.reserve(array.Length());
-  for (uint32_t i = 0; i < array.Length(); ++i) items.push_back(read(array.Get(i)));
-  return items;
-}
-
 OverlayOption option_from(const Napi::Value& value) {
+  if (!value.IsArray()) return {};
   const auto pair = value.As<Napi::Array>();
-  const Napi::Value content = pair.Get(1u);
-  return {text(pair.Get(0u)), content.IsNull() ? std::nullopt : std::optional(bytes_from(content))};
+  const Napi::Value content = get(pair, 1);
+  return {text(get(pair, 0)), content.IsNull() ? std::nullopt : std::optional(bytes_from(content))};
 }
 
 Rung rung_from(const Napi::Value& value) {
@@ -58,7 +52,26 @@ Rung rung_from(const Napi::Value& value) {
 
 }  // namespace
 
+Napi::Value get(const Napi::Object& object, const char* key) {
+  napi_value value = nullptr;
+  if (napi_get_named_property(object.Env(), object, key, &value) != napi_ok) return object.Env().Undefined();
+  return {object.Env(), value};
+}
+
+Napi::Value get(const Napi::Array& array, uint32_t index) {
+  napi_value value = nullptr;
+  if (napi_get_element(array.Env(), array, index, &value) != napi_ok) return array.Env().Undefined();
+  return {array.Env(), value};
+}
+
+bool truth(const Napi::Value& value) { return value.IsBoolean() && value.As<Napi::Boolean>().Value(); }
+
+std::string text(const Napi::Value& value) {
+  return value.IsString() ? value.As<Napi::String>().Utf8Value() : std::string();
+}
+
 std::string bytes_from(const Napi::Value& value) {
+  if (!value.IsTypedArray()) return {};
   const auto array = value.As<Napi::Uint8Array>();
   return {reinterpret_cast<const char*>(array.Data()), array.ByteLength()};
 }
@@ -82,32 +95,34 @@ std::vector<OverlayOption> options_from(const Napi::Value& value) { return each(
 
 MountPlan plan_from(const Napi::Object& js) {
   MountPlan plan;
-  plan.lower = directories_from(js.Get("lower"));
-  plan.data_only_lower = directories_from(js.Get("dataOnlyLower"));
-  plan.upper = optional_directory(js.Get("upper"));
-  plan.work = optional_directory(js.Get("work"));
-  plan.scratch = truth(js.Get("scratch"));
-  if (const Napi::Value size = js.Get("scratchSize"); size.IsBigInt()) {
+  plan.policy = truth(get(js, "policy"));
+  plan.lower = directories_from(get(js, "lower"));
+  plan.data_only_lower = directories_from(get(js, "dataOnlyLower"));
+  plan.upper = optional_directory(get(js, "upper"));
+  plan.work = optional_directory(get(js, "work"));
+  plan.scratch = truth(get(js, "scratch"));
+  if (const Napi::Value size = get(js, "scratchSize"); size.IsBigInt()) {
     bool lossless;
     plan.scratch_size = size.As<Napi::BigInt>().Uint64Value(&lossless);
   }
-  plan.empty_lower = truth(js.Get("emptyLower"));
-  plan.options = options_from(js.Get("options"));
-  plan.source = bytes_from(js.Get("source"));
-  plan.readonly = truth(js.Get("readonly"));
-  for (const std::string& flag : each(js.Get("mountFlags"), text)) {
+  plan.empty_lower = truth(get(js, "emptyLower"));
+  plan.options = options_from(get(js, "options"));
+  plan.source = bytes_from(get(js, "source"));
+  plan.readonly = truth(get(js, "readonly"));
+  for (const std::string& flag : each(get(js, "mountFlags"), text)) {
     for (const auto& [name, bit] : kMountFlags) plan.mount_attributes |= flag == name ? bit : 0;
   }
-  plan.propagation = propagation_from(js.Get("propagation"));
-  if (const Napi::Value target = js.Get("target"); !target.IsUndefined()) plan.target = bytes_from(target);
-  plan.make_target = truth(js.Get("mkdirTarget"));
-  plan.rungs = each(js.Get("rungs"), rung_from);
-  plan.detached_layers = truth(js.Get("detachedLayers"));
-  plan.check_in_use = truth(js.Get("checkInUse"));
-  plan.remove_volatile_marker = truth(js.Get("removeVolatileMarker"));
-  plan.require_xattrs = truth(js.Get("requireXattrs"));
-  plan.xattr_prefix = text(js.Get("xattrPrefix"));
-  plan.keep_upper_for_sync = truth(js.Get("keepUpperForSync"));
+  if (const Napi::Value word = get(js, "propagation"); !word.IsUndefined())
+    plan.propagation = propagation_from(word);
+  if (const Napi::Value target = get(js, "target"); !target.IsUndefined()) plan.target = bytes_from(target);
+  plan.make_target = truth(get(js, "mkdirTarget"));
+  plan.rungs = each(get(js, "rungs"), rung_from);
+  plan.detached_layers = truth(get(js, "detachedLayers"));
+  plan.check_in_use = truth(get(js, "checkInUse"));
+  plan.remove_volatile_marker = truth(get(js, "removeVolatileMarker"));
+  plan.require_xattrs = truth(get(js, "requireXattrs"));
+  plan.xattr_prefix = text(get(js, "xattrPrefix"));
+  plan.keep_upper_for_sync = truth(get(js, "keepUpperForSync"));
   return plan;
 }
 
@@ -115,10 +130,7 @@ LiveMountPtr mount_from(const Napi::Value& handle) {
   return *handle.As<Napi::External<LiveMountPtr>>().Data();
 }
 
-Napi::Value mount_to_js(Napi::Env env, LiveMountPtr mount) {
-  return Napi::External<LiveMountPtr>::New(env, new LiveMountPtr(std::move(mount)),
-                                           [](Napi::Env, LiveMountPtr* held) { delete held; });
-}
+Napi::Value mount_to_js(Napi::Env env, LiveMountPtr mount) { return owned_to_js(env, std::move(mount)); }
 
 Napi::Value bytes_to_js(Napi::Env env, const std::string& bytes) {
   return Napi::Buffer<char>::Copy(env, bytes.data(), bytes.size());

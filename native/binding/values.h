@@ -4,8 +4,11 @@
 
 #include <napi.h>
 
+#include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "../core/mount_info.h"
@@ -13,6 +16,22 @@
 #include "exit_gate.h"
 
 namespace overlayfs {
+
+// A worker that is being terminated refuses from one moment to the next to look into an object. These then
+// give something harmless, with which run() starts nothing.
+Napi::Value get(const Napi::Object& object, const char* key);
+Napi::Value get(const Napi::Array& array, uint32_t index);
+bool truth(const Napi::Value& value);
+std::string text(const Napi::Value& value);
+template <class Read>
+auto each(const Napi::Value& value, Read read) {
+  std::vector<decltype(read(value))> items;
+  if (!value.IsArray()) return items;
+  const auto array = value.As<Napi::Array>();
+  items.reserve(array.Length());
+  for (uint32_t i = 0; i < array.Length(); ++i) items.push_back(read(get(array, i)));
+  return items;
+}
 
 std::string bytes_from(const Napi::Value& value);       // Uint8Array
 DirectoryRef directory_from(const Napi::Value& value);  // Uint8Array | number
@@ -23,6 +42,14 @@ uint64_t propagation_from(const Napi::Value& word);  // 'private' | 'slave' | 's
 LiveMountPtr mount_from(const Napi::Value& handle);
 
 Napi::Value mount_to_js(Napi::Env env, LiveMountPtr mount);  // an opaque handle
+// Something that lives until JavaScript lets go of it, or the environment ends.
+template <class T>
+Napi::Value owned_to_js(Napi::Env env, T held) {
+  auto owned = std::make_unique<T>(std::move(held));
+  auto js = Napi::External<T>::New(env, owned.get(), [](Napi::Env, T* dropped) { delete dropped; });
+  if (!js.IsEmpty()) std::ignore = owned.release();
+  return js;
+}
 Napi::Value bytes_to_js(Napi::Env env, const std::string& bytes);
 Napi::Object error_to_js(Napi::Env env, const SysError& error);
 Napi::Object info_to_js(Napi::Env env, const MountInfo& info);

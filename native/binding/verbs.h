@@ -8,8 +8,10 @@ namespace overlayfs {
 
 // mount.cc
 Napi::Value mount_overlay_verb(const Napi::CallbackInfo& info);
+Napi::Value layers_verb(const Napi::CallbackInfo& info);  // synchronous
 Napi::Value attach_verb(const Napi::CallbackInfo& info);
 Napi::Value remount_verb(const Napi::CallbackInfo& info);
+Napi::Value remount_target_verb(const Napi::CallbackInfo& info);
 
 // unmount.cc
 Napi::Value unmount_verb(const Napi::CallbackInfo& info);
@@ -24,6 +26,9 @@ Napi::Value try_create_verb(const Napi::CallbackInfo& info);
 Napi::Value list_overlays_verb(const Napi::CallbackInfo& info);
 Napi::Value directory_facts_verb(const Napi::CallbackInfo& info);
 Napi::Value read_xattrs_verb(const Napi::CallbackInfo& info);
+
+// holders.cc
+Napi::Value holders_verb(const Napi::CallbackInfo& info);
 
 // rehearse.cc
 Napi::Value rehearse_verb(const Napi::CallbackInfo& info);

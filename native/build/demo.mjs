@@ -6,4 +6,4 @@ import { requirePackages } from './tools.mjs';
 requirePackages(['g++', 'make', 'python3']);
 if (!existsSync(`${root}node_modules`)) run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund']);
 run('npm', ['run', '--silent', 'build:all']);
-runNode('dist/cli/demo.js', process.argv.slice(2));
+runNode('dist/cli/main.js', ['demo', ...process.argv.slice(2)]);

@@ -76,4 +76,13 @@ Result<DirectoryIdentity> identify(int directory, const std::string& path) {
                            static_cast<uint32_t>(st.st_nlink), false};
 }
 
+Result<DirectoryIdentity> identify_mount(int root, const std::string& path) {
+  DirectoryIdentity identity = TRY(identify(root, path));
+  abi::Statx stx{};
+  const bool told =
+      identity.unique_mount_id && sys::statx(root, "", AT_EMPTY_PATH, abi::statx_mask::MNT_ID, &stx) == 0;
+  identity.reusable_mount_id = told ? stx.mnt_id : identity.mount_id;
+  return identity;
+}
+
 }  // namespace overlayfs

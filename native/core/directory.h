@@ -23,6 +23,7 @@ struct DirectoryIdentity {
   uint32_t links = 0;
   bool unique_mount_id =
       false;  // STATX_MNT_ID_UNIQUE: never used again; otherwise the reusable id of mountinfo
+  uint64_t reusable_mount_id = 0;  // only identify_mount() asks for it
 
   bool same_directory(const DirectoryIdentity& other) const {
     return device == other.device && inode == other.inode;
@@ -37,6 +38,10 @@ Result<Fd> open_directory(const DirectoryRef& ref);
 Result<Fd> reopen_readable(int directory, const std::string& path);
 
 Result<DirectoryIdentity> identify(int directory, const std::string& path);
+
+// The root of a mount that will be looked for in mount tables: where statmount(2) is not to be had (a seccomp
+// filter that does not know it), those have only reusable ids.
+Result<DirectoryIdentity> identify_mount(int root, const std::string& path);
 
 std::string fd_name(int fd);  // "/proc/self/fd/N"
 std::string canonical_path(

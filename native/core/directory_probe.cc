@@ -30,7 +30,9 @@ int entry_types(int directory) {
     char name[];
   };
   alignas(8) std::array<char, 4096> buffer;
-  const long size = syscall(SYS_getdents64, directory, buffer.data(), buffer.size());
+  // Opened now: btrfs shows a descriptor only what was there when it was opened.
+  const Fd opened(sys::openat(directory, ".", O_RDONLY | O_DIRECTORY));
+  const long size = syscall(SYS_getdents64, opened.get(), buffer.data(), buffer.size());
   if (size < 0) return errno;
   for (long at = 0; at < size;) {
     const auto* entry = reinterpret_cast<const Entry*>(&buffer[static_cast<size_t>(at)]);

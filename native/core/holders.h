@@ -13,15 +13,15 @@ enum class HoldKind { fd, cwd, root, exe, map, mount, mount_namespace, detached_
 const char* hold_kind_name(HoldKind kind);
 
 struct Holder {
-  HoldKind kind;
+  HoldKind kind = HoldKind::mount;
   int pid = 0;  // 0: a mount, which no process holds
   uint32_t uid = 0;
-  std::string comm;
-  std::string path;  // as the kernel shows it to this process
+  std::string comm{};
+  std::string path{};  // as the kernel shows it to this process
   int fd = -1;
   bool readable = false, writable = false;  // what the descriptor is open for
   uint64_t mount_namespace = 0;             // 0: this process's own, or none
-  std::vector<int> pids;                    // every process in `mount_namespace`
+  std::vector<int> pids{};                  // every process in `mount_namespace`
 };
 
 // What could not be looked at, of which processes.

@@ -28,23 +28,24 @@ constexpr unsigned MOVE_MOUNT_F_EMPTY_PATH = 0x4, MOVE_MOUNT_T_EMPTY_PATH = 0x40
 constexpr uint64_t MOUNT_ATTR_RDONLY = 0x1, MOUNT_ATTR_NOSUID = 0x2, MOUNT_ATTR_NODEV = 0x4,
                    MOUNT_ATTR_NOEXEC = 0x8, MOUNT_ATTR_ATIME = 0x70, MOUNT_ATTR_RELATIME = 0x0,
                    MOUNT_ATTR_NOATIME = 0x10, MOUNT_ATTR_STRICTATIME = 0x20, MOUNT_ATTR_NODIRATIME = 0x80,
-                   MOUNT_ATTR_IDMAP = 0x100000;
+                   MOUNT_ATTR_IDMAP = 0x100000, MOUNT_ATTR_NOSYMFOLLOW = 0x200000;
 
 struct MountAttr {
   uint64_t attr_set, attr_clr, propagation, userns_fd;
 };
 
-constexpr unsigned long MS_RDONLY = 1, MS_NOSUID = 2, MS_NODEV = 4, MS_NOEXEC = 8, MS_REMOUNT = 32,
-                        MS_NOATIME = 1024, MS_NODIRATIME = 2048, MS_UNBINDABLE = 1ul << 17,
+constexpr unsigned long MS_RDONLY = 1, MS_NOSUID = 2, MS_NODEV = 4, MS_NOEXEC = 8, MS_SYNCHRONOUS = 16,
+                        MS_REMOUNT = 32, MS_MANDLOCK = 64, MS_DIRSYNC = 128, MS_NOSYMFOLLOW = 256,
+                        MS_NOATIME = 1024, MS_NODIRATIME = 2048, MS_BIND = 4096, MS_UNBINDABLE = 1ul << 17,
                         MS_PRIVATE = 1ul << 18, MS_SLAVE = 1ul << 19, MS_SHARED = 1ul << 20,
-                        MS_RELATIME = 1ul << 21, MS_STRICTATIME = 1ul << 24;
+                        MS_RELATIME = 1ul << 21, MS_STRICTATIME = 1ul << 24, MS_LAZYTIME = 1ul << 25;
 
 constexpr int MNT_DETACH = 2, UMOUNT_NOFOLLOW = 8;
 
 namespace statx_mask {  // STATX_*, which C libraries define as macros
 constexpr unsigned TYPE = 0x1, MODE = 0x2, NLINK = 0x4, INO = 0x100, MNT_ID = 0x1000, MNT_ID_UNIQUE = 0x4000;
 }
-constexpr uint64_t STATX_ATTR_MOUNT_ROOT = 0x2000;
+constexpr uint64_t kStatxMountRoot = 0x2000;  // STATX_ATTR_MOUNT_ROOT, likewise
 struct Statx {
   uint32_t mask, blksize;
   uint64_t attributes;
@@ -92,7 +93,7 @@ struct Statmount {
 static_assert(sizeof(Statmount) == 512);
 
 constexpr int64_t OVERLAYFS_SUPER_MAGIC = 0x794c7630, BTRFS_SUPER_MAGIC = 0x9123683e;
-constexpr uint64_t PROC_USER_INIT_INO =
-    0xEFFFFFFD;  // the initial user namespace's inode in nsfs, on every kernel
+// The inodes in nsfs of the initial user and pid namespaces, on every kernel.
+constexpr uint64_t PROC_USER_INIT_INO = 0xEFFFFFFD, PROC_PID_INIT_INO = 0xEFFFFFFC;
 
 }  // namespace overlayfs::abi

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -17,7 +18,7 @@ namespace overlayfs {
 struct HeldMount {
   uint64_t id = 0;
   uint64_t device = 0;  // of the superblock: major << 32 | minor
-  std::string point;    // empty: in no mount table
+  std::string point{};  // empty: in no mount table
   bool is_overlay = false;
 };
 
@@ -29,6 +30,7 @@ Result<HeldMount> held_mount_by_id(uint64_t id);
 // What a name in /proc/PID leads to, without asking the file system that it is on. A mount id of 0: not told.
 struct Place {
   uint64_t device = 0, mount_id = 0, inode = 0;
+  bool is_directory = false;
 };
 Result<Place> place_of(int directory, const char* name);
 
@@ -54,10 +56,13 @@ class MountIds {
     uint64_t device, mount_namespace;
   };
 
+  std::optional<uint64_t> overlay_device(int directory, const char* name);
+
   const HeldMount held_;
   const uint64_t own_namespace_;
   std::unordered_map<uint64_t, Mount> mounts_;
   std::map<uint64_t, std::string> elsewhere_;
+  Fd notify_;
 };
 
 }  // namespace overlayfs

@@ -165,7 +165,7 @@ Result<std::vector<MountInfo>> read_mount_table(int process_directory) {
   return parse_mountinfo(TRY(read_mountinfo(process_directory, "mountinfo")));
 }
 
-Result<MountInfo> mount_info(uint64_t id, bool unique_id) {
+Result<MountInfo> mount_info(uint64_t id, bool unique_id, uint64_t reusable_id) {
   if (unique_id) {
     std::vector<char> buffer(4096);
     bool complete = true;
@@ -173,9 +173,15 @@ Result<MountInfo> mount_info(uint64_t id, bool unique_id) {
     if (info || !is_missing(info.error().err)) return info;
   }
   for (MountInfo& info : parse_mountinfo(TRY(read_mountinfo()))) {
-    if (info.old_id == id) return std::move(info);
+    if (info.old_id == (unique_id ? reusable_id : id)) return std::move(info);
   }
   return SysError{ENOENT, "mountinfo", std::to_string(id), {}, {}};
+}
+
+bool is_shared_mount(uint64_t unique_id) {
+  abi::Statmount sm;
+  return sys::statmount(unique_id, abi::STATMOUNT_MNT_BASIC, &sm, sizeof sm) == 0 &&
+         (sm.mnt_propagation & abi::MS_SHARED) != 0;
 }
 
 Result<std::vector<std::string>> mounts_below(const std::vector<std::string>& directories) {

@@ -29,7 +29,10 @@ struct MountInfo {
 
 // One mount of this namespace. ENOENT: there is no such mount here (detached, unmounted, or another
 // namespace's).
-Result<MountInfo> mount_info(uint64_t id, bool unique_id);
+Result<MountInfo> mount_info(uint64_t id, bool unique_id, uint64_t reusable_id = 0);
+
+// Whether a mount of this namespace is shared, by its unique id: asks for that alone, not for every string.
+bool is_shared_mount(uint64_t unique_id);
 
 // Where other mounts hang below any of these directories (canonical paths), in mounting order.
 Result<std::vector<std::string>> mounts_below(const std::vector<std::string>& directories);

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/statvfs.h>
 
 #include <thread>
 
@@ -52,22 +53,64 @@ Result<void> mount_overlay_by_string(const std::string& source, const std::strin
   return result;
 }
 
+// MS_REMOUNT sets the mount's own flags too, so those it has are said again; but for MS_RDONLY, which is the
+// caller's.
+static Result<unsigned long> own_flags(int mount_root) {
+  struct statfs fs {};
+  if (sys::fstatfs(mount_root, &fs) != 0) return failed("fstatfs");
+  const auto has = static_cast<unsigned long>(fs.f_flags);
+  constexpr unsigned long kept =
+      abi::MS_NOSUID | abi::MS_NODEV | abi::MS_NOEXEC | abi::MS_NOATIME | abi::MS_NODIRATIME;
+  const bool strict = (has & (abi::MS_NOATIME | ST_RELATIME)) == 0;
+  return (has & kept) | (strict ? abi::MS_STRICTATIME : 0);
+}
+
 Result<void> remount_superblock(int mount_root, bool readonly) {
   auto context = FsContext::pick(mount_root);
   if (context) {
     TRY(context->set_flag(readonly ? "ro" : "rw"));
     return context->reconfigure();
   }
-  if (context.error().err != ENOSYS) return std::move(context).error();
-  // MS_REMOUNT sets the mount's own flags too, so those it has are said again.
-  struct statfs fs {};
-  if (sys::fstatfs(mount_root, &fs) != 0) return failed("fstatfs");
-  constexpr unsigned long kept =
-      abi::MS_NOSUID | abi::MS_NODEV | abi::MS_NOEXEC | abi::MS_NOATIME | abi::MS_NODIRATIME;
-  const unsigned long flags =
-      abi::MS_REMOUNT | (readonly ? abi::MS_RDONLY : 0) | (static_cast<unsigned long>(fs.f_flags) & kept);
+  if (context.error().err != ENOSYS && context.error().err != EPERM) return std::move(context).error();
+  const unsigned long flags = abi::MS_REMOUNT | (readonly ? abi::MS_RDONLY : 0) | TRY(own_flags(mount_root));
   if (sys::mount(nullptr, fd_name(mount_root).c_str(), nullptr, flags, nullptr) != 0)
     return failed("mount", "MS_REMOUNT");
+  return {};
+}
+
+Result<void> clear_mount_readonly(int mount_root) {
+  const unsigned long flags = abi::MS_REMOUNT | abi::MS_BIND | TRY(own_flags(mount_root));
+  if (sys::mount(nullptr, fd_name(mount_root).c_str(), nullptr, flags, nullptr) != 0)
+    return failed("mount", "MS_REMOUNT | MS_BIND");
+  return {};
+}
+
+unsigned long mount_flag(std::string_view word) {
+  static constexpr std::pair<std::string_view, unsigned long> kFlags[] = {
+      {"readonly", abi::MS_RDONLY},
+      {"nosuid", abi::MS_NOSUID},
+      {"nodev", abi::MS_NODEV},
+      {"noexec", abi::MS_NOEXEC},
+      {"noatime", abi::MS_NOATIME},
+      {"nodiratime", abi::MS_NODIRATIME},
+      {"relatime", abi::MS_RELATIME},
+      {"strictatime", abi::MS_STRICTATIME},
+      {"sync", abi::MS_SYNCHRONOUS},
+      {"dirsync", abi::MS_DIRSYNC},
+      {"mand", abi::MS_MANDLOCK},
+      {"lazytime", abi::MS_LAZYTIME},
+      {"nosymfollow", abi::MS_NOSYMFOLLOW},
+      {"bind", abi::MS_BIND},
+  };
+  for (const auto& [name, flag] : kFlags) {
+    if (name == word) return flag;
+  }
+  return 0;
+}
+
+Result<void> remount_path(const std::string& target, unsigned long flags) {
+  if (sys::mount(nullptr, target.c_str(), nullptr, abi::MS_REMOUNT | flags, nullptr) != 0)
+    return failed("mount", "MS_REMOUNT", target);
   return {};
 }
 

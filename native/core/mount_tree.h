@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "fd.h"
 #include "result.h"
@@ -23,6 +24,15 @@ Result<void> mount_overlay_by_string(const std::string& source, const std::strin
 // Makes the superblock of a mounted overlay read-only or writable: fspick(2), or mount(2) where that is
 // missing.
 Result<void> remount_superblock(int mount_root, bool readonly);
+
+// mount(2) has one read-only flag for superblock and mount: takes it back from the mount.
+Result<void> clear_mount_readonly(int mount_root);
+
+// The MS_ flag that a word of mount(8) stands for; 0: none.
+unsigned long mount_flag(std::string_view word);
+
+// mount(2) with MS_REMOUNT and these flags alone: what they do not say is taken away.
+Result<void> remount_path(const std::string& target, unsigned long flags);
 
 // umount2(2), never following a symbolic link at the end of `path`.
 Result<void> unmount_path(const std::string& path, bool lazy);

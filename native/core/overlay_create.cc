@@ -1,5 +1,8 @@
 #include "overlay_create.h"
 
+#include <algorithm>
+#include <string_view>
+
 #include "mount_tree.h"
 #include "overlay_strings.h"
 #include "sys.h"
@@ -83,6 +86,13 @@ Result<void> set_joined_layers(const FsContext& context, const OverlaySpec& spec
   return set_upper_and_work_by_name(context, spec);
 }
 
+// Options of every superblock: fsconfig(2) takes them as options, mount(2) only as flags.
+unsigned long superblock_flag(const OverlayOption& option) {
+  static constexpr std::string_view kWords[] = {"sync", "dirsync", "mand", "lazytime"};
+  if (option.value) return 0;
+  return std::ranges::find(kWords, option.key) == std::end(kWords) ? 0 : mount_flag(option.key);
+}
+
 // The options of one mount(2) call, layers named by `name`.
 template <class Name>
 Result<std::string> mount_data(const OverlaySpec& spec, Name name) {
@@ -92,6 +102,7 @@ Result<std::string> mount_data(const OverlaySpec& spec, Name name) {
   if (spec.upper) data += ",upperdir=" + escape_upperdir(name(*spec.upper), true);
   if (spec.work) data += ",workdir=" + escape_upperdir(name(*spec.work), true);
   for (const OverlayOption& option : spec.options) {
+    if (superblock_flag(option) != 0) continue;
     data += "," + option.key;
     if (!option.value) continue;
     if (option.value->find(',') != std::string::npos) {
@@ -110,9 +121,11 @@ unsigned long mount_flags(const OverlaySpec& spec) {
       {abi::MOUNT_ATTR_NOSUID, abi::MS_NOSUID},           {abi::MOUNT_ATTR_NODEV, abi::MS_NODEV},
       {abi::MOUNT_ATTR_NOEXEC, abi::MS_NOEXEC},           {abi::MOUNT_ATTR_NOATIME, abi::MS_NOATIME},
       {abi::MOUNT_ATTR_STRICTATIME, abi::MS_STRICTATIME}, {abi::MOUNT_ATTR_NODIRATIME, abi::MS_NODIRATIME},
+      {abi::MOUNT_ATTR_NOSYMFOLLOW, abi::MS_NOSYMFOLLOW},
   };
   unsigned long flags = spec.readonly ? abi::MS_RDONLY : 0;
   for (const auto& [attribute, flag] : kFlags) flags |= (spec.mount_attributes & attribute) != 0 ? flag : 0;
+  for (const OverlayOption& option : spec.options) flags |= superblock_flag(option);
   return flags;
 }
 

@@ -17,9 +17,7 @@ namespace {
 
 // A mount attached below a shared one is shared at first: copies of it have appeared in the peers.
 bool is_shared(const DirectoryIdentity& mount_root) {
-  if (!mount_root.unique_mount_id) return false;
-  auto info = mount_info(mount_root.mount_id, true);
-  return info && (info->propagation & abi::MS_SHARED) != 0;
+  return mount_root.unique_mount_id && is_shared_mount(mount_root.mount_id);
 }
 
 // One mount under way. Whatever it has done when it goes away without having succeeded is taken back.
@@ -46,12 +44,12 @@ class Mounting {
  private:
   Result<void> steps() {
     TRY(open_layers());
-    if (spec_.upper) TRY(check_writable_layers());
+    if (plan_.policy && spec_.upper) TRY(check_writable_layers());
     TRY(make_scratch());
     TRY(open_target());
     at(Step::create);
     TRY(create());
-    TRY(verify());
+    if (plan_.policy) TRY(verify());
     return attach();
   }
 
@@ -70,6 +68,7 @@ class Mounting {
   }
 
   Result<void> open_layers() {
+    spec_.lower.reserve(plan_.lower.size() + 1);
     for (size_t i = 0; i < plan_.lower.size(); ++i)
       spec_.lower.push_back(TRY(open_layer(plan_.lower[i], "lower", i)));
     for (size_t i = 0; i < plan_.data_only_lower.size(); ++i) {
@@ -139,11 +138,14 @@ class Mounting {
     if (!plan_.scratch && !plan_.empty_lower) return {};
     at(Step::scratch);
     scratch_.emplace(TRY(ScratchTmpfs::create(plan_.scratch_size, !plan_.detached_layers)));
+    // Mount tables show a layer on a detached mount as if that were the root: the names must be no one
+    // else's.
     if (plan_.scratch) {
-      spec_.upper = OpenLayer{TRY(scratch_->make_directory("upper")), {}, {}};
-      spec_.work = OpenLayer{TRY(scratch_->make_directory("work")), {}, {}};
+      spec_.upper = OpenLayer{TRY(scratch_->make_directory("overlayfs-scratch-upper")), {}, {}};
+      spec_.work = OpenLayer{TRY(scratch_->make_directory("overlayfs-scratch-work")), {}, {}};
     }
-    if (plan_.empty_lower) spec_.lower.push_back({TRY(scratch_->make_directory("empty")), {}, {}});
+    if (plan_.empty_lower)
+      spec_.lower.push_back({TRY(scratch_->make_directory("overlayfs-scratch-empty")), {}, {}});
     return {};
   }
 
@@ -178,7 +180,9 @@ class Mounting {
     TRY(create_at(spec_, rung, fd_name(target_.get())));
     attached_ = true;
     mounted_.root = TRY(open_directory({plan_.target}));
-    return identify_attached();
+    TRY(identify_attached());
+    const bool superblock_only = plan_.readonly && (plan_.mount_attributes & abi::MOUNT_ATTR_RDONLY) == 0;
+    return superblock_only ? clear_mount_readonly(mounted_.root.get()) : Result<void>();
   }
 
   Result<void> verify() {
@@ -201,17 +205,18 @@ class Mounting {
       TRY(identify_attached());
     }
     mounted_.propagated = is_shared(mounted_.identity);
-    TRY(set_propagation(mounted_.root.get(), plan_.propagation));
+    if (plan_.propagation != 0) TRY(set_propagation(mounted_.root.get(), plan_.propagation));
     mounted_.root.reset();  // a descriptor of the mount would keep umount2(2) at EBUSY
     return {};
   }
 
   Result<void> identify_attached() {
-    mounted_.identity = TRY(identify(mounted_.root.get(), plan_.target));
+    mounted_.identity = TRY(identify_mount(mounted_.root.get(), plan_.target));
     return {};
   }
 
   void hand_over_layers() {
+    mounted_.layers.lower.reserve(spec_.lower.size());
     for (OpenLayer& layer : spec_.lower) mounted_.layers.lower.push_back(std::move(layer.fd));
     if (plan_.empty_lower) mounted_.layers.lower.pop_back();
     for (OpenLayer& layer : spec_.data_only_lower)
@@ -287,17 +292,21 @@ Result<Attached> attach_overlay(int mount, const std::string& target, bool make_
     attached.made_target = sys::mkdirat(AT_FDCWD, target.c_str(), 0755) == 0;
     if (!attached.made_target && errno != EEXIST) return failed("mkdirat", {}, target);
   }
+  bool hangs = false;
   const auto attach = [&]() -> Result<void> {
     const Fd directory = TRY(open_directory({target}));
-    return attach_mount(mount, directory.get(), target);
+    TRY(attach_mount(mount, directory.get(), target));
+    hangs = true;
+    attached.identity = TRY(identify_mount(mount, target));
+    attached.propagated = is_shared(attached.identity);
+    return set_propagation(mount, propagation);
   };
   if (auto result = attach(); !result) {
+    // Its own descriptor keeps it busy, and alive: the view is detached again.
+    if (hangs) std::ignore = unmount_path(canonical_path(mount), true);
     if (attached.made_target) sys::unlinkat(AT_FDCWD, target.c_str(), AT_REMOVEDIR);
     return std::move(result).error();
   }
-  attached.identity = TRY(identify(mount, target));
-  attached.propagated = is_shared(attached.identity);
-  TRY(set_propagation(mount, propagation));
   return attached;
 }
 

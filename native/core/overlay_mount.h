@@ -14,6 +14,9 @@
 namespace overlayfs {
 
 struct MountPlan {
+  // False: exactly what the kernel does. Nothing is checked, and nothing that it did is taken back but the
+  // mount.
+  bool policy = true;
   std::vector<DirectoryRef> lower, data_only_lower;
   std::optional<DirectoryRef> upper, work;
   bool scratch = false;                  // upper and work on a private tmpfs …
@@ -23,7 +26,7 @@ struct MountPlan {
   std::string source;
   bool readonly = false;
   uint64_t mount_attributes = 0;
-  uint64_t propagation = 0;  // MS_PRIVATE …
+  uint64_t propagation = 0;  // MS_PRIVATE …; 0: what the parent mount makes of it
   std::string target;        // empty: stay detached
   bool make_target = false;  // one directory, 0755
   std::vector<Rung> rungs;

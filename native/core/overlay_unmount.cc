@@ -23,7 +23,7 @@ Result<std::string> locate(const DirectoryIdentity& mount, const std::string& ta
   auto root = open_mount_root(mount, target);
   if (root) return path_for_unmount(root->get(), target);
 
-  auto info = mount_info(mount.mount_id, mount.unique_mount_id);
+  auto info = mount_info(mount.mount_id, mount.unique_mount_id, mount.reusable_mount_id);
   if (!info) return std::move(info).error();
   // Without unique ids the number may have been given to another mount since.
   if (info->type != "overlay") return SysError{ENOENT, "mountinfo", {}, target, {}};

@@ -5,6 +5,8 @@
 #include <limits.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -88,9 +90,17 @@ uint64_t mount_id_from_fdinfo(int process_directory, const char* fd) {
   return found == std::string::npos ? 0 : std::strtoull(text.c_str() + found + 7, nullptr, 10);
 }
 
+// In maps addresses have eight digits or more, in map_files no zero goes before.
+std::string MappedFile::link() const {
+  std::string_view ends = range;
+  const unsigned long long start = cut_number(ends, 16), end = cut_number(ends, 16);
+  std::array<char, 64> text;
+  std::snprintf(text.data(), text.size(), "map_files/%llx-%llx", start, end);
+  return text.data();
+}
+
 int ProcessMaps::read(int process_directory) {
   at_ = 0;
-  seen_.clear();
   return read_file(process_directory, "maps", text_);
 }
 
@@ -99,7 +109,7 @@ const MappedFile* ProcessMaps::next() {
   while (at_ < text_.size()) {
     std::string_view line = std::string_view(text_).substr(at_, text_.find('\n', at_) - at_);
     at_ += line.size() + 1;
-    const std::string_view range = cut_word(line);
+    file_.range = cut_word(line);
     cut_word(line);  // permissions
     cut_word(line);  // offset
     const uint64_t major = cut_number(line, 16);
@@ -108,14 +118,6 @@ const MappedFile* ProcessMaps::next() {
     if (inode == 0) continue;  // no file
     line.remove_prefix(std::min(line.find_first_not_of(' '), line.size()));
     file_.path = line;
-    // A library is mapped in several pieces, one after the other.
-    if (!seen_.emplace(file_.device, line).second) continue;
-    std::string_view ends = range;
-    char link[64];
-    const auto start = cut_number(ends, 16);
-    std::snprintf(link, sizeof link, "map_files/%llx-%llx", static_cast<unsigned long long>(start),
-                  static_cast<unsigned long long>(cut_number(ends, 16)));
-    file_.link = link;
     return &file_;
   }
   return nullptr;

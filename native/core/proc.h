@@ -3,10 +3,8 @@
 
 #include <array>
 #include <cstdint>
-#include <set>
 #include <string>
 #include <string_view>
-#include <utility>
 
 namespace overlayfs {
 
@@ -35,13 +33,16 @@ uint64_t namespace_inode(int directory, const char* name);
 // The `mnt_id:` of fdinfo; 0 when it is not told.
 uint64_t mount_id_from_fdinfo(int process_directory, const char* fd);
 
+// A piece of a file in a process's memory; a library is mapped in several.
 struct MappedFile {
-  uint64_t device = 0;    // of the superblock: major << 32 | minor
-  std::string_view path;  // newlines as \012
-  std::string link;       // below /proc/PID: "map_files/7f0000000000-7f0000001000"
+  uint64_t device = 0;     // of the superblock: major << 32 | minor
+  std::string_view path;   // newlines as \012
+  std::string_view range;  // of addresses
+
+  std::string link() const;  // below /proc/PID: "map_files/7f0000000000-7f0000001000"
 };
 
-// proc_pid_maps(5), each file once.
+// The lines of proc_pid_maps(5) that are about files.
 class ProcessMaps {
  public:
   int read(int process_directory);  // 0 or an errno
@@ -50,7 +51,6 @@ class ProcessMaps {
  private:
   std::string text_;
   size_t at_ = 0;
-  std::set<std::pair<uint64_t, std::string_view>> seen_;
   MappedFile file_;
 };
 

@@ -128,6 +128,7 @@ int inotify_init() { return CALL("inotify_init1", ::inotify_init1(IN_CLOEXEC)); 
 int inotify_add_watch(int fd, const char* path, uint32_t events) {
   return CALL("inotify_add_watch", ::inotify_add_watch(fd, path, events));
 }
+int inotify_rm_watch(int fd, int watch) { return CALL("inotify_rm_watch", ::inotify_rm_watch(fd, watch)); }
 int flock(int fd, int operation) { return CALL("flock", ::flock(fd, operation)); }
 int syncfs(int fd) { return CALL("syncfs", ::syncfs(fd)); }
 int unshare(int flags) { return CALL("unshare", ::unshare(flags)); }

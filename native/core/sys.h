@@ -51,6 +51,7 @@ ssize_t llistxattr(const char* path, char* names, size_t size);
 ssize_t lgetxattr(const char* path, const char* name, void* value, size_t size);
 int inotify_init();  // inotify_init1(2)
 int inotify_add_watch(int fd, const char* path, uint32_t events);
+int inotify_rm_watch(int fd, int watch);
 int flock(int fd, int operation);
 int syncfs(int fd);
 int unshare(int flags);
