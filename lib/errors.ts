@@ -70,6 +70,7 @@ export const errorCodes = {
   ERR_OVERLAY_UNMOUNT_FAILED: 'unpredictable',
   ERR_OVERLAY_SYNC_FAILED: 'unpredictable',
   ERR_OVERLAY_REMOUNT_FAILED: 'unpredictable',
+  ERR_OVERLAY_UNREACHABLE: 'unpredictable',
   ERR_OVERLAY_NOT_MOUNTED: 'policy',
   ERR_OVERLAY_ALREADY_ATTACHED: 'policy',
   ERR_OVERLAY_PATH_ESCAPES: 'policy',

@@ -37,9 +37,7 @@ export function absolutePath(path: PathLike, name: string): Buffer {
 /** A layer for the native side: absolute bytes, or a descriptor's number. */
 export function directoryRef(ref: DirRef, name: string): Buffer | number {
   if (!isDescriptor(ref)) return absolutePath(ref, name);
-  const { fd, ...rest } = ref;
-  const extra = Object.keys(rest)[0];
-  if (extra !== undefined) throw invalidArgument(`${name}.${extra}`, ref, 'is not a known property');
+  const { fd } = ref;
   if (!Number.isInteger(fd) || fd < 0 || fd > 0x7fffffff) {
     throw invalidArgument(`${name}.fd`, fd, 'must be an open file descriptor');
   }
@@ -64,7 +62,7 @@ export function joinInside(root: Buffer, segments: readonly PathLike[]): Buffer 
       );
     }
   }
-  if (names.length === 0) return root;
+  if (names.length === 0) return Buffer.from(root);
   const prefix = root.at(-1) === SLASH ? root.subarray(0, -1) : root;
   return Buffer.concat([prefix, Buffer.from(names.map((name) => `/${name}`).join(''), 'latin1')]);
 }

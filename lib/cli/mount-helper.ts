@@ -9,7 +9,7 @@ import { binding } from '../addon.ts';
 import { OverlayError } from '../errors.ts';
 import { kernelFeatures } from '../inspect/kernel.ts';
 import type { RemountFlag, Rung } from '../native/binding.ts';
-import { isNativeError, nativeDetails, whatFailed } from '../overlay/explain.ts';
+import { isNativeError, nativeDetails, whatFailed } from '../native-errors.ts';
 import { carryOut } from '../overlay/mount.ts';
 import { exactPlan, layerProblems, type OptionString, readOptionString } from '../overlay/option-string.ts';
 import { unmount } from '../overlay/unmount.ts';

@@ -5,6 +5,7 @@
 
 import { binding } from '../addon.ts';
 import type { KernelFeatures } from '../native/binding.ts';
+import { explained } from '../native-errors.ts';
 
 let known: { readonly euid: number | undefined; readonly features: Promise<KernelFeatures> } | undefined;
 
@@ -12,7 +13,7 @@ let known: { readonly euid: number | undefined; readonly features: Promise<Kerne
 export function kernelFeatures(): Promise<KernelFeatures> {
   const euid = process.geteuid?.();
   if (known === undefined || known.euid !== euid) {
-    const features = binding().kernelFeatures();
+    const features = explained(binding().kernelFeatures(), 'what this kernel can do');
     known = { euid, features };
     features.catch(() => {
       known = undefined;
@@ -36,8 +37,10 @@ export function demandsMetacopy(option: 'verity' | 'dataOnlyLower'): Promise<boo
 async function tryWithoutMetacopy(option: 'verity' | 'dataOnlyLower'): Promise<boolean> {
   const options: (readonly [string, string])[] = [['metacopy', 'off']];
   if (option === 'verity') options.push(['verity', 'on']);
-  const errno = await binding()
-    .tryCreate(options, option === 'dataOnlyLower')
-    .catch(() => 0);
-  return errno !== 0;
+  try {
+    return (await binding().tryCreate(options, option === 'dataOnlyLower')) !== 0;
+  } catch {
+    demands.delete(option); // it could not be tried: ask again another time
+    return false;
+  }
 }

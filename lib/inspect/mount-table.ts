@@ -5,6 +5,7 @@
 
 import { binding } from '../addon.ts';
 import type { MountFlag, NativeMountInfo, Propagation } from '../native/binding.ts';
+import { explained } from '../native-errors.ts';
 import { exactString, showPath } from '../paths.ts';
 import { type OwnerTag, parseOwner, unownedSource } from './owner.ts';
 
@@ -65,7 +66,7 @@ export async function listOverlays(): Promise<MountedOverlay[]> {
 
 /** The same from one source: `mountinfo` reads /proc/self/mountinfo even where statmount(2) is to be had. */
 export async function readMountTable(from: 'auto' | 'mountinfo'): Promise<MountedOverlay[]> {
-  const mounts = await binding().listOverlays(from === 'mountinfo');
+  const mounts = await explained(binding().listOverlays(from === 'mountinfo'), 'the mount table');
   return mounts.map((mount) => mountedOverlay(mount, mount.own));
 }
 

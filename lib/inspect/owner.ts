@@ -93,7 +93,8 @@ function startTime(pid: number): bigint | undefined {
     const field = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
     return field === undefined ? undefined : BigInt(field);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    // ESRCH: it died between the open and the read.
+    if (['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;
     throw error;
   }
 }

@@ -77,6 +77,10 @@ export interface NativePlan {
   readonly requireXattrs: boolean;
   readonly xattrPrefix: 'trusted.overlay.' | 'user.overlay.';
   readonly keepUpperForSync: boolean;
+  /** For index and nfs_export: report a layer without file handles. */
+  readonly needsFileHandles: boolean;
+  /** False inside a user namespace, where the kernel says of everything that it is free. */
+  readonly canTellInUse: boolean;
   readonly keepOnExit: boolean;
 }
 
@@ -122,6 +126,8 @@ export interface NativeMounted extends NativeAttached {
   readonly inUseUnknown?: string;
   readonly containmentVerified: boolean;
   readonly upperWithoutXattrs: boolean;
+  /** Of a layer, where `needsFileHandles` asked: index and nfs_export are off then. */
+  readonly withoutFileHandles: boolean;
 }
 
 /** What `attach` resolves with. */

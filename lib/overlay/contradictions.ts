@@ -83,7 +83,7 @@ const rules: readonly OptionRule[] = [
     'Leave one of them out',
   ),
   conflict(
-    (o, s) => s.writable && o.nfsExport === true && o.index === false,
+    (o, s) => (s.writable || s.redirectDir === 'nofollow') && o.nfsExport === true && o.index === false,
     'nfsExport needs index, and index is false',
     'Leave index out: nfsExport turns it on',
   ),

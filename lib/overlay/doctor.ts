@@ -7,8 +7,8 @@ import { binding } from '../addon.ts';
 import { errorFinding, OverlayError } from '../errors.ts';
 import { kernelFeatures } from '../inspect/kernel.ts';
 import type { DirectoryFacts, NativePlan, NativeRehearsal } from '../native/binding.ts';
+import { explained, whatFailed } from '../native-errors.ts';
 import type { Finding } from '../types.ts';
-import { whatFailed } from './explain.ts';
 import { type Layer, layerFacts } from './layer-facts.ts';
 import { type CheckedOptions, checkOptions, type OverlayOptions } from './options.ts';
 import { draftPlan, inUseUnknown } from './plan.ts';
@@ -64,7 +64,7 @@ export async function doctor(options: OverlayOptions): Promise<Finding[]> {
     rehearsal?.inUse === 'unknown' && native.checkInUse && native.upper !== undefined
       ? [inUseUnknown(rehearsal.inUseReason)]
       : [];
-  const submounts = await binding().mountsBelow(lowerPaths(layers));
+  const submounts = await explained(binding().mountsBelow(lowerPaths(layers)), 'the mount table');
   return [...found, ...unknown, ...prepared.degradations, ...warnings({ ...evidence, submounts })];
 }
 
@@ -86,7 +86,7 @@ async function rehearse(plan: NativePlan): Promise<NativeRehearsal | undefined> 
 
 async function targetFacts(target: Buffer, mkdirTarget: boolean): Promise<DirectoryFacts | undefined> {
   const parent = Buffer.from(dirname(target.toString('latin1')), 'latin1');
-  const [own, above] = await binding().directoryFacts([target, parent]);
+  const [own, above] = await explained(binding().directoryFacts([target, parent]), 'the target');
   return own?.error !== undefined && mkdirTarget ? above : own;
 }
 

@@ -3,17 +3,20 @@
  * @module
  */
 import { constants } from 'node:os';
-import { errorFinding, OverlayError, overlayError, systemError } from '../errors.ts';
-import type { KernelFeatures, NativeError, NativeMountFailure, NativePlan } from '../native/binding.ts';
+import { errorFinding, OverlayError, type OverlayErrorDetails, overlayError } from '../errors.ts';
+import type { KernelFeatures, NativeMountFailure, NativePlan } from '../native/binding.ts';
+import {
+  exiting,
+  explainNative,
+  isNativeError,
+  nativeDetails,
+  shownPath,
+  whatFailed,
+} from '../native-errors.ts';
 import { showPath } from '../paths.ts';
 import { layerFacts } from './layer-facts.ts';
 import { whoUses } from './layer-users.ts';
 import { findings } from './rules.ts';
-
-/** Whether this is what a native verb rejects with. */
-export function isNativeError(error: unknown): error is NativeError {
-  return typeof error === 'object' && error !== null && 'errno' in error && 'arguments' in error;
-}
 
 /** Why a mount failed: the rules on what was tried, the layers as they are now, and the kernel's own words. */
 export async function explainMountFailure(
@@ -42,40 +45,6 @@ export async function explainMountFailure(
 
 const kernelLogAdvice = 'The kernel log may say more (`dmesg | grep overlay`)';
 
-/** `fsconfig(CMD_CREATE): EINVAL, invalid argument`. */
-export function whatFailed(error: NativeError): string {
-  const { code, text } = systemError(error.errno);
-  return `${error.syscall}(${showPath(error.arguments)}): ${code}, ${text}`;
-}
-
-/** The fields of an OverlayError that come straight from the failed call. */
-export function nativeDetails(error: NativeError): {
-  errno: number;
-  syscall: string;
-  path?: string;
-  kernel?: string;
-  cause: Error;
-} {
-  const path = shownPath(error);
-  return {
-    errno: error.errno,
-    syscall: error.syscall,
-    ...(path === undefined ? {} : { path }),
-    ...(error.kernel === undefined ? {} : { kernel: showPath(error.kernel) }),
-    cause: new Error(whatFailed(error)),
-  };
-}
-
-/** The error of any verb once the exit gate is closed. */
-export function exiting(error: NativeError): OverlayError {
-  return overlayError(
-    'ERR_OVERLAY_EXITING',
-    'the process (or this worker) is ending, and its mounts are being taken away',
-    'Mount before the exit event',
-    nativeDetails(error),
-  );
-}
-
 /** The error of a handle that stands for nothing any more. */
 export function notMounted(name: string): OverlayError {
   return overlayError(
@@ -86,36 +55,38 @@ export function notMounted(name: string): OverlayError {
 }
 
 /** The error of attaching what is attached. */
-export function alreadyAttached(target: Buffer, asked: Buffer): OverlayError {
+export function alreadyAttached(asked: Buffer): OverlayError {
   return overlayError(
     'ERR_OVERLAY_ALREADY_ATTACHED',
-    `the overlay is attached at ${showPath(target)}`,
+    'the overlay is attached already: a mount has one place',
     'Bind-mount it, or mount another',
     { path: showPath(asked) },
   );
 }
 
 /** The codes that a handle's methods end in when nothing more telling is known. */
-export type HandleErrorCode = 'ERR_OVERLAY_NOT_MOUNTED' | 'ERR_OVERLAY_REMOUNT_FAILED';
+export type HandleErrorCode = 'ERR_OVERLAY_UNREACHABLE' | 'ERR_OVERLAY_REMOUNT_FAILED';
 
 /** Why a method of a handle failed. */
 export function explainHandleFailure(error: unknown, name: string, otherwise: HandleErrorCode): unknown {
   if (!isNativeError(error)) return error;
-  switch (-error.errno) {
-    case constants.errno.ECANCELED:
-      return exiting(error);
-    case constants.errno.ENOENT:
-      return notMounted(name);
-    case constants.errno.EBUSY:
-      return overlayError(
-        otherwise,
-        `files in ${name} are open for writing`,
-        'Close them first',
-        nativeDetails(error),
-      );
-    default:
-      return overlayError(otherwise, `${name}: ${whatFailed(error)}`, 'See errno', nativeDetails(error));
-  }
+  const { errno } = constants;
+  const details = nativeDetails(error);
+  if (error.errno === -errno.ENOENT) return notMounted(name);
+  if (error.errno !== -errno.EBUSY) return explainNative(error, otherwise, name);
+  return error.syscall === 'statx'
+    ? covered(details)
+    : overlayError(otherwise, `files in ${name} are open for writing`, 'Close them first', details);
+}
+
+/** The error of an overlay that no path leads to any more. */
+export function covered(details: OverlayErrorDetails): OverlayError {
+  return overlayError(
+    'ERR_OVERLAY_TARGET_COVERED',
+    `another mount lies over the overlay at ${details.path}`,
+    'Unmount that one first',
+    details,
+  );
 }
 
 /** Why a detached view could not be attached. */
@@ -124,6 +95,8 @@ export function explainAttachFailure(error: unknown, target: Buffer): unknown {
   const path = showPath(target);
   const details = { ...nativeDetails(error), path };
   switch (-error.errno) {
+    case constants.errno.EALREADY:
+      return alreadyAttached(target);
     case constants.errno.ENOENT:
       return overlayError(
         'ERR_OVERLAY_TARGET_NOT_FOUND',
@@ -155,8 +128,4 @@ export function explainAttachFailure(error: unknown, target: Buffer): unknown {
         details,
       );
   }
-}
-
-function shownPath(error: NativeError): string | undefined {
-  return error.path === undefined ? undefined : showPath(error.path);
 }

@@ -63,8 +63,8 @@ export const kernelRules: readonly Rule[] = [
     code: 'ERR_OVERLAY_WORK_LOCKED',
     step: 'check-in-use',
     find: whenFailed(
-      ({ syscall }) =>
-        syscall === 'flock'
+      ({ syscall, errno: code }) =>
+        syscall === 'flock' && -code === errno.EWOULDBLOCK
           ? 'another process that uses this package is working on this work directory'
           : undefined,
       'work',
@@ -90,7 +90,7 @@ export const kernelRules: readonly Rule[] = [
     find: (evidence) => {
       const { failure, rehearsal } = evidence;
       const refused =
-        failure?.step === 'check-in-use' && failure.role === 'work' && failure.syscall !== 'flock';
+        failure?.step === 'check-in-use' && failure.role === 'work' && -failure.errno === errno.EBUSY;
       if (!refused && rehearsal?.inUse !== 'work') return [];
       const work = shown(evidence, 'work');
       return [{ detail: `the work directory ${work} ${inUse}`, path: work }];
@@ -116,7 +116,11 @@ export const kernelRules: readonly Rule[] = [
         .map(([key]) => key)
         .filter((key) => !features.options.includes(key) && !everyKernelKnows.includes(key));
       const guess =
-        features.nativeParser && suspects.length > 0 && isInvalid(failure) && said(failure) === '';
+        features.nativeParser &&
+        suspects.length > 0 &&
+        isInvalid(failure) &&
+        said(failure) === '' &&
+        !hasComma(failure);
       return guess ? `this kernel seems not to know ${suspects.join(', ')}` : undefined;
     }),
     fix: 'Leave it out, or use a newer kernel',
@@ -124,6 +128,7 @@ export const kernelRules: readonly Rule[] = [
   {
     code: 'ERR_OVERLAY_OPTION_VALUE',
     find: whenFailed((failure, { plan }) => {
+      if (hasComma(failure)) return showPath(failure.arguments);
       const key = /(?:Bad|Unexpected) value for '([^']*)'/.exec(said(failure))?.[1];
       if (key === undefined) return undefined;
       const value = plan.options.find(([name]) => name === key)?.[1];
@@ -256,6 +261,8 @@ const inUse =
   'is in use by a live overlay: mounted here or in another mount namespace, lazily unmounted with files still open, or a detached view';
 
 const isInvalid = (failure: NativeMountFailure) => -failure.errno === errno.EINVAL;
+const hasComma = (failure: NativeMountFailure) =>
+  showPath(failure.arguments).endsWith('cannot carry a comma');
 const said = ({ kernel }: NativeMountFailure) => (kernel === undefined ? '' : showPath(kernel));
 
 function isRefused({ errno: code, step }: NativeMountFailure): boolean {

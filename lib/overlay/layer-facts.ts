@@ -5,6 +5,7 @@
 import { lstatSync } from 'node:fs';
 import { binding } from '../addon.ts';
 import type { DirectoryFacts, NativePlan, NativeRef } from '../native/binding.ts';
+import { explained } from '../native-errors.ts';
 import { showRef } from '../paths.ts';
 
 /** What a layer is for. */
@@ -32,7 +33,7 @@ export async function layerFacts(plan: NativePlan): Promise<Layer[]> {
       ? []
       : [{ role: 'work' as const, index: 0, ref: plan.work }]),
   ];
-  const facts = await binding().directoryFacts(named.map(({ ref }) => ref));
+  const facts = await explained(binding().directoryFacts(named.map(({ ref }) => ref)), 'the layers');
   return named.flatMap(({ role, index, ref }, i) => {
     const one = facts[i];
     if (one === undefined) return [];

@@ -46,19 +46,20 @@ export async function mountOverlay(options: OverlayOptions): Promise<Overlay> {
   const features = await kernelFeatures();
   const prepared = await prepare(checked, features);
   installExitGate();
-  const { mounted, release } = await mountUnderSignals(checked.unmountOnSignals ?? [], () =>
+  const { mounted, guard } = await mountUnderSignals(checked.unmountOnSignals ?? [], () =>
     carryOut(prepared.native, features),
   );
-  const overlay = new Overlay(mounted, prepared, mountReport(prepared, mounted), release);
+  const overlay = new Overlay(mounted, prepared, mountReport(prepared, mounted), guard);
   if (checked.signal?.aborted) {
-    await overlay.unmount();
+    // Nobody has the handle: it must not stay, busy or not.
+    await overlay.unmount({ timeout: 0 }).catch(() => overlay.unmount({ lazy: true }));
     throw checked.signal.reason;
   }
   return overlay;
 }
 
 /**
- * What {@link mountOverlay} would send to the kernel with these options. Opens and changes nothing.
+ * What {@link mountOverlay} would send to the kernel with these options. No layer is opened and none is changed.
  *
  * @throws OverlayError for options that contradict; `TypeError` for a wrong type or an unknown option.
  *

@@ -26,7 +26,7 @@ const words: Readonly<Record<string, number>> = {
 
 /** The bits of `'r'`, `'w+'` and so on; numbers are taken as they are. */
 export function openFlags(flags: string | number): number {
-  if (typeof flags === 'number' && Number.isInteger(flags) && flags >= 0) return flags;
+  if (typeof flags === 'number' && Number.isInteger(flags) && flags >= 0 && flags <= 0x7fffffff) return flags;
   const bits = typeof flags === 'string' && Object.hasOwn(words, flags) ? words[flags] : undefined;
   if (bits === undefined) throw invalidArgument('flags', flags, 'must be the flags of fs.open');
   return bits;

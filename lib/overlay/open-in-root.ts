@@ -8,10 +8,10 @@ import { promisify } from 'node:util';
 import { binding } from '../addon.ts';
 import { fileError } from '../errors.ts';
 import type { NativeHandle, NativeOpened } from '../native/binding.ts';
+import { isNativeError } from '../native-errors.ts';
 import { showPath } from '../paths.ts';
-import { isNativeError } from './explain.ts';
 
-const { O_RDONLY, O_CREAT, O_EXCL, O_TRUNC, O_NOFOLLOW, O_DIRECTORY } = constants;
+const { O_RDONLY, O_CREAT, O_EXCL, O_TRUNC, O_NOFOLLOW, O_NONBLOCK, O_DIRECTORY } = constants;
 
 // O_PATH of open(2): locates without opening. Not among Node's constants; the same on x64 and arm64.
 const O_PATH = 0o10000000;
@@ -30,7 +30,7 @@ export async function openInRoot(
 ): Promise<FileHandle> {
   const creates = (flags & O_CREAT) !== 0;
   const located = creates
-    ? await locate(handle, path, flags, mode)
+    ? await create(handle, path, flags, mode)
     : await locate(handle, path, O_PATH | (flags & (O_NOFOLLOW | O_DIRECTORY)), 0);
   const done = O_NOFOLLOW | (creates ? O_CREAT | O_EXCL | O_TRUNC : 0);
   try {
@@ -38,6 +38,21 @@ export async function openInRoot(
   } catch (error) {
     const { errno = 0, syscall = 'open' } = error as NodeJS.ErrnoException;
     throw fileError(errno, syscall, showPath(path), error);
+  }
+}
+
+// Without blocking: a FIFO of that name would keep one of our threads for as long as nobody reads it.
+async function create(
+  handle: NativeHandle,
+  path: Buffer,
+  flags: number,
+  mode: number,
+): Promise<NativeOpened> {
+  try {
+    return await locate(handle, path, flags | O_NONBLOCK, mode);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENXIO') throw error;
+    return locate(handle, path, O_PATH, 0);
   }
 }
 

@@ -33,7 +33,7 @@ export interface OptionString {
 const ignored =
   /^(defaults|(no)?auto|(no)?users?|(no)?owner|(no)?group|_netdev|nofail|(no)?iversion|silent|loud|comment|u?helper|[xX]-.*)$/;
 
-const flagWords: Readonly<Record<string, readonly [flag: RemountFlag, set: boolean]>> = {
+const flagWords: ReadonlyMap<string, readonly [flag: RemountFlag, set: boolean]> = new Map([
   ...opposites('nosuid', 'suid'),
   ...opposites('nodev', 'dev'),
   ...opposites('noexec', 'exec'),
@@ -46,8 +46,8 @@ const flagWords: Readonly<Record<string, readonly [flag: RemountFlag, set: boole
   ...opposites('dirsync', 'nodirsync'),
   ...opposites('mand', 'nomand'),
   ...opposites('lazytime', 'nolazytime'),
-  bind: ['bind', true],
-};
+  ['bind', ['bind', true]],
+]);
 
 /** Of every superblock: options for fsconfig(2). */
 const superblockFlags = ['sync', 'dirsync', 'mand', 'lazytime'] as const;
@@ -72,7 +72,7 @@ export function readOptionString(text: Buffer): OptionString {
   let [remount, readonly] = [false, false];
   let propagation: Propagation | undefined;
   for (const [key, value] of words(text.toString('latin1'))) {
-    const flag = flagWords[key];
+    const flag = flagWords.get(key);
     const moving = /^r?(private|slave|shared|unbindable)$/.exec(key)?.[1] as Propagation | undefined;
     if (ignored.test(key)) continue;
     if (key === 'remount') remount = true;
@@ -145,6 +145,8 @@ export function exactPlan(
     requireXattrs: false,
     xattrPrefix: 'trusted.overlay.',
     keepUpperForSync: false,
+    needsFileHandles: false,
+    canTellInUse: false,
     keepOnExit: true,
   };
 }
@@ -258,6 +260,9 @@ const isReadonlyWord = (key: string, value: string | undefined) =>
 const withoutEscapes = (text: string) => text.replace(/\\(.?)/gs, '$1');
 const bytes = (value: string | undefined) => (value === undefined ? null : Buffer.from(value, 'latin1'));
 
-function opposites(flag: RemountFlag, opposite: string): Record<string, readonly [RemountFlag, boolean]> {
-  return { [flag]: [flag, true], [opposite]: [flag, false] };
+function opposites(flag: RemountFlag, opposite: string): [string, [RemountFlag, boolean]][] {
+  return [
+    [flag, [flag, true]],
+    [opposite, [flag, false]],
+  ];
 }

@@ -182,11 +182,11 @@ const modelled: Readonly<Record<string, string>> = {
 
 /** Checks types and keys, and takes the current directory: everything that must be done before the first `await`. */
 export function checkOptions(options: OverlayOptions): CheckedOptions {
-  const given = closed(options, 'options', Object.keys(checks));
+  const given = ownCopy(closed(options, 'options', Object.keys(checks)));
   for (const [name, check] of Object.entries(checks)) {
     if (given[name] !== undefined) check(given[name], name);
   }
-  const { lower, dataOnlyLower, upper, work, target, ...rest } = options;
+  const { lower, dataOnlyLower, upper, work, target, ...rest } = given as unknown as OverlayOptions;
   if (lower === undefined) throw invalidArgument('lower', lower, 'must be given');
   return {
     ...rest,
@@ -198,9 +198,24 @@ export function checkOptions(options: OverlayOptions): CheckedOptions {
   };
 }
 
+// What has been checked is what will be used, whatever the caller does with its own objects meanwhile.
+function ownCopy(options: Record<string, unknown>): Record<string, unknown> {
+  const { kernelOptions, mountFlags, scratch, unmountOnSignals, ...rest } = options;
+  const copy = (value: unknown) =>
+    Array.isArray(value) ? [...value] : typeof value === 'object' && value !== null ? { ...value } : value;
+  return {
+    ...rest,
+    kernelOptions: copy(kernelOptions),
+    mountFlags: copy(mountFlags),
+    scratch: copy(scratch),
+    unmountOnSignals: copy(unmountOnSignals),
+  };
+}
+
 function refs(value: DirRef | readonly DirRef[], name: string): readonly NativeRef[] {
   if (!Array.isArray(value)) return [directoryRef(value as DirRef, name)];
-  return value.map((ref: DirRef, index) => directoryRef(ref, `${name}[${index}]`));
+  // Not map(), which leaves the holes of a sparse array as they are.
+  return Array.from(value, (ref: DirRef, index) => directoryRef(ref, `${name}[${index}]`));
 }
 
 function kernelOption(key: string, value: unknown, name: string): void {

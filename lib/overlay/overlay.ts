@@ -20,7 +20,8 @@ import { openInRoot, openRoot } from './open-in-root.ts';
 import { closed } from './options.ts';
 import type { OverlayPlan, PreparedPlan } from './plan.ts';
 import type { MountReport } from './report.ts';
-import { checkUnmountOptions, type UnmountOptions, unmountKeys, whileBusy } from './unmount.ts';
+import type { SignalGuard } from './signals.ts';
+import { checkUnmountOptions, settled, type UnmountOptions, unmountKeys, whileBusy } from './unmount.ts';
 
 /** How to unmount an overlay by its handle. */
 export interface OverlayUnmountOptions extends UnmountOptions {
@@ -46,28 +47,25 @@ export class Overlay implements AsyncDisposable, LayerSource, MountRef {
   readonly #handle: NativeHandle;
   readonly #prepared: PreparedPlan;
   readonly #pending = new Set<Promise<unknown>>();
-  readonly #ignoreSignals: () => void;
+  readonly #guard: SignalGuard;
   #report: MountReport;
   #fd: number | undefined;
   #target: Buffer | undefined;
   #mountId: bigint;
   #unmounting: Promise<void> | undefined;
   #unmounted = false;
+  #synced = false;
 
   /** @internal */
-  constructor(
-    mounted: NativeMounted,
-    prepared: PreparedPlan,
-    report: MountReport,
-    ignoreSignals: () => void,
-  ) {
+  constructor(mounted: NativeMounted, prepared: PreparedPlan, report: MountReport, guard: SignalGuard) {
     this.#report = report;
     this.#handle = mounted.handle;
     this.#prepared = prepared;
     this.#fd = mounted.fd;
     this.#target = prepared.native.target;
     this.#mountId = mounted.mountId;
-    this.#ignoreSignals = ignoreSignals;
+    this.#guard = guard;
+    guard.whenEnded(() => this.#ended());
   }
 
   /** How it came to be: the rung used, fallbacks, degradations, what could not be checked. */
@@ -87,7 +85,7 @@ export class Overlay implements AsyncDisposable, LayerSource, MountRef {
 
   /** The same in bytes. */
   get targetBytes(): Buffer | undefined {
-    return this.#target;
+    return this.#target === undefined ? undefined : Buffer.from(this.#target);
   }
 
   /** Unique while the system runs where the kernel has such ids (STATX_MNT_ID_UNIQUE, Linux 6.8). */
@@ -161,12 +159,12 @@ export class Overlay implements AsyncDisposable, LayerSource, MountRef {
     if (!Number.isInteger(mode) || mode < 0 || mode > 0o7777) {
       throw invalidArgument('mode', mode, 'must be an octal mode');
     }
-    return this.#onHandle('ERR_OVERLAY_NOT_MOUNTED', () => openInRoot(this.#handle, bytes, bits, mode));
+    return this.#onHandle('ERR_OVERLAY_UNREACHABLE', () => openInRoot(this.#handle, bytes, bits, mode));
   }
 
   /** A descriptor of the overlay's root directory. The caller's to close; while it is open, `unmount()` is busy. */
   async openRoot(): Promise<number> {
-    return this.#onHandle('ERR_OVERLAY_NOT_MOUNTED', () => openRoot(this.#handle));
+    return this.#onHandle('ERR_OVERLAY_UNREACHABLE', () => openRoot(this.#handle));
   }
 
   /**
@@ -179,8 +177,8 @@ export class Overlay implements AsyncDisposable, LayerSource, MountRef {
     const { mkdirTarget = false } = closed(options, 'options', ['mkdirTarget']);
     if (typeof mkdirTarget !== 'boolean')
       throw invalidArgument('mkdirTarget', mkdirTarget, 'must be a boolean');
-    await this.#onHandle('ERR_OVERLAY_NOT_MOUNTED', async () => {
-      if (this.#target !== undefined) throw alreadyAttached(this.#target, path);
+    await this.#onHandle('ERR_OVERLAY_UNREACHABLE', async () => {
+      if (this.#target !== undefined) throw alreadyAttached(path);
       const attaching = binding().attach(this.#handle, path, mkdirTarget, this.plan.propagation);
       const attached = await attaching.catch((error) => {
         throw explainAttachFailure(error, path);
@@ -226,7 +224,11 @@ export class Overlay implements AsyncDisposable, LayerSource, MountRef {
       );
     }
     while (this.#unmounting !== undefined) await this.#unmounting.catch(() => {});
-    if (this.#unmounted) return;
+    if (this.#unmounted) {
+      // What has been unmounted otherwise has not been synced, and saying nothing would say that it has.
+      if (syncVolatile && !this.#synced) throw notMounted(this.#name());
+      return;
+    }
     this.#unmounting = this.#unmount(options, lazy, syncVolatile);
     try {
       await this.#unmounting;
@@ -240,7 +242,7 @@ export class Overlay implements AsyncDisposable, LayerSource, MountRef {
   }
 
   async #unmount(options: UnmountOptions, lazy: boolean, syncVolatile: boolean): Promise<void> {
-    await Promise.allSettled(this.#pending);
+    await settled(this.#pending, options);
     try {
       await whileBusy(this, options, () => binding().unmount(this.#handle, lazy, syncVolatile));
     } catch (error) {
@@ -248,13 +250,14 @@ export class Overlay implements AsyncDisposable, LayerSource, MountRef {
       if (error instanceof OverlayError && error.code === 'ERR_OVERLAY_SYNC_FAILED') this.#ended();
       throw error;
     }
+    this.#synced = syncVolatile;
     this.#ended();
   }
 
   #ended(): void {
     this.#unmounted = true;
     this.#fd = undefined;
-    this.#ignoreSignals();
+    this.#guard.release();
   }
 
   // unmount() waits for what runs through here.

@@ -173,6 +173,9 @@ function nativePlan(
     requireXattrs: options.strict ?? false,
     xattrPrefix: settled.userxattr ? 'user.overlay.' : 'trusted.overlay.',
     keepUpperForSync: options.volatile === true,
+    needsFileHandles:
+      settled.writable && features.initialUserNamespace && (settled.index || settled.nfsExport),
+    canTellInUse: features.initialUserNamespace,
     keepOnExit: options.keepOnExit ?? false,
   };
 }
@@ -189,12 +192,7 @@ function degradations(
 ): Finding[] {
   const found: Finding[] = [];
   const ignored = (option: string, fix: string) =>
-    found.push({
-      code: 'WARN_OVERLAY_OPTION_IGNORED',
-      severity: 'warning',
-      detail: `the kernel ignores ${option} here, in silence`,
-      fix,
-    });
+    found.push(optionIgnored(option, 'there is no upper', fix));
   if (!settled.writable) {
     if (settled.index) ignored('index', 'Give an upper and a work directory, or leave index out');
     if (options.volatile === true) ignored('volatile', 'Leave it out: without an upper nothing is written');
@@ -203,10 +201,23 @@ function degradations(
       ignored('nfsExport', "Without an upper it needs redirectDir: 'nofollow'");
     }
   }
+  if (settled.writable && !features.initialUserNamespace && (settled.index || settled.nfsExport)) {
+    found.push(optionIgnored('index (and nfsExport)', 'this is a user namespace', 'Leave them out there'));
+  }
   const wantsCheck = options.upper !== undefined && (options.checkInUse ?? true);
   if (wantsCheck && !features.initialUserNamespace)
     found.push(inUseUnknown('inside a user namespace the kernel does not tell'));
   return found;
+}
+
+/** The finding for an option that the kernel takes and then does not heed. */
+export function optionIgnored(option: string, why: string, fix: string): Finding {
+  return {
+    code: 'WARN_OVERLAY_OPTION_IGNORED',
+    severity: 'warning',
+    detail: `the kernel ignores ${option}, in silence: ${why}`,
+    fix,
+  };
 }
 
 /** The finding for an upper of which nobody can say whether a live overlay uses it. */

@@ -3,9 +3,9 @@
  * @module
  */
 import type { NativeAttempt, NativeMounted, Rung } from '../native/binding.ts';
+import { whatFailed } from '../native-errors.ts';
 import type { Finding } from '../types.ts';
-import { whatFailed } from './explain.ts';
-import { inUseUnknown, type PreparedPlan } from './plan.ts';
+import { inUseUnknown, optionIgnored, type PreparedPlan } from './plan.ts';
 
 /** How an overlay came to be. */
 export interface MountReport {
@@ -45,6 +45,15 @@ export function mountReport(prepared: PreparedPlan, mounted: NativeMounted): Mou
     });
   }
   const degradations = prepared.degradations.filter((finding) => !unverified.includes(finding));
+  if (mounted.withoutFileHandles) {
+    degradations.push(
+      optionIgnored(
+        'index (and nfsExport)',
+        'the file system of a layer has no file handles',
+        'Leave them out, or use layers on ext4, xfs, btrfs or tmpfs',
+      ),
+    );
+  }
   if (mounted.upperWithoutXattrs) {
     degradations.push({
       code: 'WARN_OVERLAY_UPPER_WITHOUT_XATTRS',

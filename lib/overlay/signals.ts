@@ -7,20 +7,36 @@ import { binding } from '../addon.ts';
 import type { NativeHandle, NativeMounted } from '../native/binding.ts';
 import { warnOfOutcome } from './exit.ts';
 
-/** A mount that signals take away: there already, or under way; undefined when it came to nothing. */
-type Guarded = Promise<NativeHandle | undefined>;
+/** A mount that signals take away. */
+interface Guarded {
+  /** There already, or under way; undefined when it came to nothing. */
+  readonly handle: Promise<NativeHandle | undefined>;
+  /** Told once a signal has taken it away. */
+  ended: () => void;
+}
+
+/** What stands between a mount and the signals that take it away. */
+export interface SignalGuard {
+  /** Sets who is told when a signal has taken it away. */
+  whenEnded(ended: () => void): void;
+  /** The mount is the caller's again. */
+  release(): void;
+}
 
 const guarded = new Map<NodeJS.Signals, Set<Guarded>>();
 
-/** Mounts, and unmounts again when one of these signals arrives, then or meanwhile. `release` takes that back. */
+/** Mounts, and unmounts again when one of these signals arrives, then or meanwhile. */
 export async function mountUnderSignals(
   signals: readonly NodeJS.Signals[],
   mount: () => Promise<NativeMounted>,
-): Promise<{ readonly mounted: NativeMounted; readonly release: () => void }> {
+): Promise<{ readonly mounted: NativeMounted; readonly guard: SignalGuard }> {
   let settle: (handle: NativeHandle | undefined) => void = () => {};
-  const guard: Guarded = new Promise((resolve) => {
-    settle = resolve;
-  });
+  const guard: Guarded = {
+    handle: new Promise((resolve) => {
+      settle = resolve;
+    }),
+    ended: () => {},
+  };
   const release = () => {
     for (const signal of signals) {
       const guards = guarded.get(signal);
@@ -34,7 +50,10 @@ export async function mountUnderSignals(
     // Awaited here and nowhere else, or an error would lose its caller's line.
     const mounted = await mount();
     settle(mounted.handle);
-    return { mounted, release };
+    const whenEnded = (ended: () => void) => {
+      guard.ended = ended;
+    };
+    return { mounted, guard: { whenEnded, release } };
   } catch (error) {
     settle(undefined);
     release();
@@ -70,10 +89,11 @@ async function onSignal(signal: NodeJS.Signals): Promise<void> {
   const guards = guarded.get(signal) ?? new Set();
   // Newest first: an overlay may lie over an older one.
   for (let guard = newest(guards); guard !== undefined; guard = newest(guards)) {
-    const handle = await guard;
+    const handle = await guard.handle;
     const outcome = handle === undefined ? undefined : binding().unmountNow(handle);
     if (outcome !== undefined) warnOfOutcome(outcome, `when ${signal} arrived`);
     guards.delete(guard);
+    guard.ended();
   }
   if (guarded.get(signal) === guards) stopListening(signal);
   // Where the program listens too, what the signal means is its decision.

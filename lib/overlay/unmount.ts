@@ -9,9 +9,10 @@ import { invalidArgument, type OverlayError, overlayError } from '../errors.ts';
 import { publishUnmount } from '../events.ts';
 import { describeHolders, holders } from '../inspect/holders.ts';
 import type { NativeError } from '../native/binding.ts';
+import { exiting, isNativeError, nativeDetails, whatFailed } from '../native-errors.ts';
 import { absolutePath, showPath } from '../paths.ts';
 import type { Holders, MountRef, PathLike } from '../types.ts';
-import { exiting, isNativeError, nativeDetails, whatFailed } from './explain.ts';
+import { covered } from './explain.ts';
 import { closed } from './options.ts';
 
 /** How to unmount. */
@@ -64,6 +65,18 @@ export function checkUnmountOptions<T extends UnmountOptions>(options: T, keys: 
     throw invalidArgument('signal', signal, 'must be an AbortSignal');
   }
   return options;
+}
+
+/** Waits for what is under way, but no longer than the caller waits for a busy mount. */
+export async function settled(
+  pending: Iterable<Promise<unknown>>,
+  { timeout = 5000, signal }: UnmountOptions,
+): Promise<void> {
+  const enough = new AbortController();
+  const signals = [enough.signal, ...(signal === undefined ? [] : [signal])];
+  const tired = sleep(timeout, undefined, { signal: AbortSignal.any(signals), ref: true }).catch(() => {});
+  await Promise.race([Promise.allSettled(pending), tired]);
+  enough.abort();
 }
 
 /** Tries until it is no longer busy, the time is up (the error then names who holds it), or the caller gives up. */
@@ -135,18 +148,20 @@ function unmountError(error: NativeError, target: string, found: Holders | undef
             'Close what is open there and unmount again; `lazy` detaches it regardless',
             { ...details, ...(found === undefined ? {} : { holders: found }) },
           )
-        : overlayError(
-            'ERR_OVERLAY_TARGET_COVERED',
-            `another mount lies over the overlay at ${details.path}`,
-            'Unmount that one first',
-            details,
-          );
+        : covered(details);
     case errno.EPERM:
     case errno.EACCES:
       return overlayError(
         'ERR_OVERLAY_NO_PRIVILEGE',
         `unmounting ${target} needs CAP_SYS_ADMIN`,
         'Do it as the user who mounted it',
+        details,
+      );
+    case errno.EOPNOTSUPP:
+      return overlayError(
+        'ERR_OVERLAY_UNMOUNT_FAILED',
+        `${target} is the root directory of this process, which umount2(2) would make read-only and leave mounted`,
+        'Unmount it from outside, or with lazy',
         details,
       );
     default:

@@ -33,12 +33,18 @@ constexpr std::chrono::seconds kPatience{2};
 
 }  // namespace
 
-// Syncing comes after unmounting: nothing can be written any more, and a failure leaves the marker where it
-// is.
-static Result<void> sync_and_clear_marker(int upper, int work) {
-  if (sys::syncfs(upper) != 0) return failed("syncfs");
-  TRY(remove_volatile_marker(work));
-  if (sys::syncfs(upper) != 0) return failed("syncfs");
+// Syncing comes after unmounting; and the marker goes only when the kernel says that nothing writes there any more: a bind
+// mount, another namespace's copy or an open file of a detached view would keep the overlay alive.
+static Result<void> sync_and_clear_marker(LiveMount& mount, Fd upper_for_sync) {
+  const OpenLayer upper{std::move(mount.layers.upper), {}, {}};
+  const OpenLayer work{std::move(mount.layers.work), {}, {}};
+  if (sys::syncfs(upper_for_sync.get()) != 0) return failed("syncfs");
+  if (mount.can_tell_in_use) {
+    const InUseAnswer in_use = probe_in_use(upper, work, mount.rung, mount.detached_layers);
+    if (in_use.answer != InUse::no) return SysError{EBUSY, "syncfs", "the overlay is still in use " + in_use.reason, {}, {}};
+  }
+  TRY(remove_volatile_marker(work.fd.get()));
+  if (sys::syncfs(upper_for_sync.get()) != 0) return failed("syncfs");
   return {};
 }
 
@@ -48,12 +54,15 @@ Result<Unmounted> end_mount(LiveMount& mount, bool lazy, bool sync_volatile) {
   if (!mount.target.empty()) unmounted = TRY(unmount_overlay(mount.identity, mount.target, lazy));
   mount.mounted = false;
   mount.root.reset();
-  const MountedLayers layers = std::move(mount.layers);
-  const Fd upper_for_sync = std::move(mount.upper_for_sync);
-  mount.layers = {};
-  if (mount.made_target) sys::unlinkat(AT_FDCWD, mount.target.c_str(), AT_REMOVEDIR);
+  mount.layers.lower.clear();
+  mount.layers.data_only_lower.clear();
+  if (mount.made_target) remove_directory(mount.target, *mount.made_target);
   forget(mount);
-  if (sync_volatile && upper_for_sync) TRY(sync_and_clear_marker(upper_for_sync.get(), layers.work.get()));
+  Fd upper_for_sync = std::move(mount.upper_for_sync);
+  Result<void> synced;
+  if (sync_volatile && upper_for_sync) synced = sync_and_clear_marker(mount, std::move(upper_for_sync));
+  mount.layers = {};
+  TRY(std::move(synced));
   return unmounted;
 }
 
@@ -95,25 +104,32 @@ bool ExitGate::closed() {
 
 LiveMountPtr ExitGate::add(std::unique_ptr<LiveMount> mount) {
   LiveMountPtr shared = std::move(mount);
-  shared->gate = this;
+  shared->gate = shared_from_this();
   Registry& all = registry();
   const std::lock_guard lock(all.mutex);
   all.mounts.push_back(shared);
   return shared;
 }
 
-bool ExitGate::start(Napi::Env env, std::unique_ptr<Job> job) {
+int ExitGate::start(Napi::Env env, std::unique_ptr<Job> job) {
   {
     const std::lock_guard lock(mutex_);
-    if (closed_) return false;
+    if (closed_) return ECANCELED;
     ++at_work_;
   }
-  if (unsettled_++ == 0) napi_ref_threadsafe_function(env, settle_);
-  threads::run([gate = shared_from_this(), raw = job.release()] {
+  Job* const raw = job.get();
+  const int error = threads::run([gate = shared_from_this(), raw] {
     raw->work();
     gate->finish(std::unique_ptr<Job>(raw));
   });
-  return true;
+  if (error != 0) {
+    const std::lock_guard lock(mutex_);
+    --at_work_;
+    return error;
+  }
+  std::ignore = job.release();
+  if (unsettled_++ == 0) napi_ref_threadsafe_function(env, settle_);
+  return 0;
 }
 
 void ExitGate::finish(std::unique_ptr<Job> job) {
@@ -144,13 +160,13 @@ std::vector<ExitOutcome> ExitGate::close() {
     Registry& all = registry();
     const std::lock_guard lock(all.mutex);
     for (const LiveMountPtr& mount : all.mounts) {
-      if (mount->gate == this) ours.push_back(mount);
+      if (mount->gate.get() == this) ours.push_back(mount);
     }
   }
   std::vector<ExitOutcome> outcomes;
   for (auto mount = ours.rbegin(); mount != ours.rend(); ++mount) {
     const std::unique_lock lock((*mount)->changing, std::try_to_lock);
-    if (!lock) continue;  // an unmount of it has been under way for more than our patience
+    if (!lock) continue;  // a change of it has been under way for more than our patience, and looks at the gate when done
     if ((*mount)->keep_on_exit) {
       (*mount)->layers = {};
       forget(**mount);

@@ -15,17 +15,22 @@
 
 namespace overlayfs {
 
+class ExitGate;
+
 // One overlay that a handle in JavaScript stands for.
 struct LiveMount {
   std::mutex changing;  // attach, remount, unmount and opening the root take turns
   bool mounted = true;
-  const void* gate = nullptr;  // whose it is
+  std::shared_ptr<ExitGate> gate;  // whose it is
   DirectoryIdentity identity;
   std::string target;  // empty while detached
-  bool made_target = false, keep_on_exit = false;
+  std::optional<DirectoryIdentity> made_target;
+  bool keep_on_exit = false;
   Fd root;  // while detached
   MountedLayers layers;
   Fd upper_for_sync;
+  Rung rung = Rung::layer_fds;  // for the question whether upper and work are in use …
+  bool detached_layers = false, can_tell_in_use = false;
 };
 using LiveMountPtr = std::shared_ptr<LiveMount>;
 
@@ -62,7 +67,8 @@ class ExitGate : public std::enable_shared_from_this<ExitGate> {
     virtual void work() = 0;
     virtual void settle(Napi::Env env) = 0;
   };
-  bool start(Napi::Env env, std::unique_ptr<Job> job);  // false: the gate is closed
+  // 0, or why it was not started: ECANCELED, the gate is closed; EAGAIN, there is no thread to be had.
+  int start(Napi::Env env, std::unique_ptr<Job> job);
 
   LiveMountPtr add(std::unique_ptr<LiveMount> mount);
   bool closed();

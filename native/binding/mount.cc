@@ -9,16 +9,26 @@ using MountOutcome = std::variant<Mounted, MountFailure>;
 
 // From here on the mount is answered for: should the environment end before its promise settles, the gate
 // finds it.
-LiveMountPtr keep(ExitGate& gate, Mounted& mounted, std::string target, bool keep_on_exit) {
+LiveMountPtr keep(ExitGate& gate, Mounted& mounted, const MountPlan& plan, bool keep_on_exit) {
   auto live = std::make_unique<LiveMount>();
   live->identity = mounted.identity;
-  live->target = std::move(target);
+  live->target = plan.target;
+  live->rung = mounted.rung;
+  live->detached_layers = plan.detached_layers;
+  live->can_tell_in_use = plan.can_tell_in_use;
   live->made_target = mounted.made_target;
   live->keep_on_exit = keep_on_exit;
   live->root = std::move(mounted.root);
   live->layers = std::move(mounted.layers);
   live->upper_for_sync = std::move(mounted.upper_for_sync);
   return gate.add(std::move(live));
+}
+
+// The gate's patience may have run out while this was under way: then nobody else takes it away.
+void end_if_closed(ExitGate& gate, LiveMount& live) {
+  if (!gate.closed() || live.keep_on_exit) return;
+  const std::lock_guard lock(live.changing);
+  end_mount_at_once(live);
 }
 
 Napi::Array fds_to_js(Napi::Env env, const std::vector<Fd>& fds) {
@@ -52,7 +62,8 @@ Napi::Object mounted_to_js(Napi::Env env, const Kept& kept) {
   if (mounted.in_use.answer == InUse::unknown) js.Set("inUseUnknown", mounted.in_use.reason);
   js.Set("containmentVerified", mounted.containment_verified);
   js.Set("upperWithoutXattrs", mounted.upper_without_xattrs);
-  js.Set("madeTarget", mounted.made_target);
+  js.Set("madeTarget", mounted.made_target.has_value());
+  js.Set("withoutFileHandles", mounted.without_file_handles);
   js.Set("propagated", mounted.propagated);
   return js;
 }
@@ -70,7 +81,8 @@ Napi::Value mount_overlay_verb(const Napi::CallbackInfo& info) {
         MountOutcome outcome = mount_overlay(*plan, [&] { return gate->closed(); });
         if (auto* failure = std::get_if<MountFailure>(&outcome)) return std::move(*failure);
         auto& mounted = std::get<Mounted>(outcome);
-        LiveMountPtr live = keep(*gate, mounted, plan->target, keep_on_exit);
+        LiveMountPtr live = keep(*gate, mounted, *plan, keep_on_exit);
+        end_if_closed(*gate, *live);
         return Kept{std::move(mounted), std::move(live)};
       },
       [](Napi::Env env, std::variant<Kept, MountFailure>& outcome) -> Settled {
@@ -90,18 +102,19 @@ Napi::Value attach_verb(const Napi::CallbackInfo& info) {
       [live = mount_from(info[0]), target = bytes_from(info[1]), make = truth(info[2]),
        propagation = propagation_from(info[3])]() -> Result<Attached> {
         const std::lock_guard lock(live->changing);
-        if (!live->mounted || !live->root) return SysError{EINVAL, "move_mount", {}, target, {}};
+        if (!live->mounted) return SysError{ENOENT, "move_mount", "unmounted", target, {}};
+        if (!live->root) return SysError{EALREADY, "move_mount", "attached", target, {}};
         Attached attached = TRY(attach_overlay(live->root.get(), target, make, propagation));
         live->target = target;
-        live->identity = attached.identity;
         live->made_target = attached.made_target;
         live->root.reset();
+        if (live->gate->closed()) end_mount_at_once(*live);
         return attached;
       },
       [](Napi::Env env, const Attached& attached) -> Napi::Value {
         auto js = Napi::Object::New(env);
         js.Set("mountId", Napi::BigInt::New(env, attached.identity.mount_id));
-        js.Set("madeTarget", attached.made_target);
+        js.Set("madeTarget", attached.made_target.has_value());
         js.Set("propagated", attached.propagated);
         return js;
       });

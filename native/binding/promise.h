@@ -43,9 +43,9 @@ Napi::Value run(Napi::Env env, Work work, ToJs to_js) {
   // A worker that is being terminated makes no promises, and its arguments may not have been read whole.
   if (napi_create_promise(env, &deferred, &promise) != napi_ok) return {};
   auto job = std::make_unique<PromiseJob<Work, ToJs>>(deferred, std::move(work), std::move(to_js));
-  if (!ExitGate::of(env).start(env, std::move(job))) {
-    napi_reject_deferred(env, deferred,
-                         error_to_js(env, {ECANCELED, "exit", "the process is exiting", {}, {}}));
+  if (const int error = ExitGate::of(env).start(env, std::move(job)); error != 0) {
+    const char* why = error == ECANCELED ? "the process is exiting" : "no thread can be started";
+    napi_reject_deferred(env, deferred, error_to_js(env, {error, "pthread_create", why, {}, {}}));
   }
   return {env, promise};
 }

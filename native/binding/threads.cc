@@ -6,7 +6,8 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
-#include <thread>
+
+#include "../core/thread.h"
 
 namespace overlayfs::threads {
 namespace {
@@ -47,15 +48,20 @@ Pool& pool() {
 
 }  // namespace
 
-void run(std::function<void()> job) {
+int run(std::function<void()> job) {
   Pool& p = pool();
   const std::lock_guard lock(p.mutex);
   p.jobs.push_back(std::move(job));
   if (p.jobs.size() > static_cast<size_t>(p.idle) && p.started < kMostThreads) {
-    ++p.started;
-    std::thread([&p] { p.work(); }).detach();
+    const int error = start_thread([&p] { p.work(); }, false);
+    if (error == 0) ++p.started;
+    if (p.started == 0) {
+      p.jobs.pop_back();
+      return error;
+    }
   }
   p.wanted.notify_one();
+  return 0;
 }
 
 }  // namespace overlayfs::threads

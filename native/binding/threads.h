@@ -9,6 +9,7 @@ namespace overlayfs::threads {
 // Process-wide on purpose: the threads serve every environment, are started when first needed and never
 // joined. They end with the process, so the addon is linked never to be unmapped; a job that must be over
 // before that is waited for by the exit gate.
-void run(std::function<void()> job);
+// 0, or the error number that refused the first thread; the job is not run then.
+int run(std::function<void()> job);
 
 }  // namespace overlayfs::threads

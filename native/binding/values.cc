@@ -122,6 +122,8 @@ MountPlan plan_from(const Napi::Object& js) {
   plan.remove_volatile_marker = truth(get(js, "removeVolatileMarker"));
   plan.require_xattrs = truth(get(js, "requireXattrs"));
   plan.xattr_prefix = text(get(js, "xattrPrefix"));
+  plan.needs_file_handles = truth(get(js, "needsFileHandles"));
+  plan.can_tell_in_use = truth(get(js, "canTellInUse"));
   plan.keep_upper_for_sync = truth(get(js, "keepUpperForSync"));
   return plan;
 }

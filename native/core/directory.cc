@@ -85,4 +85,26 @@ Result<DirectoryIdentity> identify_mount(int root, const std::string& path) {
   return identity;
 }
 
+Result<std::optional<DirectoryIdentity>> make_directory(const std::string& path) {
+  if (sys::mkdirat(AT_FDCWD, path.c_str(), 0755) != 0) {
+    if (errno == EEXIST) return std::optional<DirectoryIdentity>();
+    return failed("mkdirat", {}, path);
+  }
+  const auto look = [&]() -> Result<DirectoryIdentity> {
+    const Fd made = TRY(open_directory({path}));
+    return identify(made.get(), path);
+  };
+  auto made = look();
+  if (made) return std::optional(*made);
+  sys::unlinkat(AT_FDCWD, path.c_str(), AT_REMOVEDIR);
+  return std::move(made).error();
+}
+
+void remove_directory(const std::string& path, const DirectoryIdentity& made) {
+  const Fd there(sys::openat(AT_FDCWD, path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW));
+  if (!there) return;
+  auto found = identify(there.get(), path);
+  if (found && found->same_directory(made)) sys::unlinkat(AT_FDCWD, path.c_str(), AT_REMOVEDIR);
+}
+
 }  // namespace overlayfs

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "fd.h"
@@ -42,6 +43,11 @@ Result<DirectoryIdentity> identify(int directory, const std::string& path);
 // The root of a mount that will be looked for in mount tables: where statmount(2) is not to be had (a seccomp
 // filter that does not know it), those have only reusable ids.
 Result<DirectoryIdentity> identify_mount(int root, const std::string& path);
+
+// Makes a directory, mode 0755, and says which one it is; nothing if it was there. Removes it again, if it is still that
+// one and empty.
+Result<std::optional<DirectoryIdentity>> make_directory(const std::string& path);
+void remove_directory(const std::string& path, const DirectoryIdentity& made);
 
 std::string fd_name(int fd);  // "/proc/self/fd/N"
 std::string canonical_path(

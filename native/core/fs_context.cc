@@ -64,7 +64,7 @@ Result<void> FsContext::checked(int result, const char* command, const std::stri
 // for overlay.
 std::string FsContext::read_log() const {
   std::string log;
-  std::array<char, 1024> line;
+  std::array<char, 8192> line;
   for (ssize_t size; (size = ::read(fd_.get(), line.data(), line.size())) > 0;) {
     if (!log.empty()) log += '\n';
     log.append(line.data(), line[static_cast<size_t>(size) - 1] == '\n' ? size - 1 : size);

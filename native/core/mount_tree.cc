@@ -4,11 +4,10 @@
 #include <sched.h>
 #include <sys/statvfs.h>
 
-#include <thread>
-
 #include "directory.h"
 #include "fs_context.h"
 #include "sys.h"
+#include "thread.h"
 
 namespace overlayfs {
 
@@ -38,7 +37,7 @@ Result<void> mount_overlay_by_string(const std::string& source, const std::strin
   if (!from_fd_directory) return call();
 
   Result<void> result;
-  std::thread([&] {
+  const int started = run_on_own_thread([&] {
     if (sys::unshare(CLONE_FS) != 0) {
       result = failed("unshare", "CLONE_FS");
       return;
@@ -49,7 +48,8 @@ Result<void> mount_overlay_by_string(const std::string& source, const std::strin
       return;
     }
     result = call();
-  }).join();
+  });
+  if (started != 0) return SysError{started, "clone", "a thread", {}, {}};
   return result;
 }
 
@@ -115,6 +115,8 @@ Result<void> remount_path(const std::string& target, unsigned long flags) {
 }
 
 Result<void> unmount_path(const std::string& path, bool lazy) {
+  // Without MNT_DETACH, umount2(2) of the process's own root only makes it read-only, and says that it succeeded.
+  if (path == "/" && !lazy) return SysError{EOPNOTSUPP, "umount2", "the root directory of this process", path, {}};
   if (sys::umount2(path.c_str(), abi::UMOUNT_NOFOLLOW | (lazy ? abi::MNT_DETACH : 0)) == 0) return {};
   return failed("umount2", lazy ? "MNT_DETACH" : "", path);
 }

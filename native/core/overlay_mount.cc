@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/statvfs.h>
 
+#include <algorithm>
 #include <tuple>
 
 #include "mount_info.h"
@@ -47,6 +48,10 @@ class Mounting {
     if (plan_.policy && spec_.upper) TRY(check_writable_layers());
     TRY(make_scratch());
     TRY(open_target());
+    if (plan_.remove_volatile_marker) {
+      at(Step::clear_marker, "work");
+      TRY(remove_volatile_marker(lock_.get()));
+    }
     at(Step::create);
     TRY(create());
     if (plan_.policy) TRY(verify());
@@ -104,10 +109,6 @@ class Mounting {
     at(Step::check_in_use, "work");
     lock_ = TRY(lock_work_directory(*spec_.work));
     if (plan_.check_in_use) TRY(check_in_use());
-    if (plan_.remove_volatile_marker) {
-      at(Step::clear_marker, "work");
-      TRY(remove_volatile_marker(lock_.get()));
-    }
     snapshot_ = LayerSnapshot::take(readable_upper_.get(), lock_.get());
     return {};
   }
@@ -152,10 +153,7 @@ class Mounting {
   Result<void> open_target() {
     if (plan_.target.empty()) return {};
     at(Step::target);
-    if (plan_.make_target) {
-      mounted_.made_target = sys::mkdirat(AT_FDCWD, plan_.target.c_str(), 0755) == 0;
-      if (!mounted_.made_target && errno != EEXIST) return failed("mkdirat", {}, plan_.target);
-    }
+    if (plan_.make_target) mounted_.made_target = TRY(make_directory(plan_.target));
     target_ = TRY(open_directory({plan_.target}));
     return {};
   }
@@ -179,7 +177,11 @@ class Mounting {
     }
     TRY(create_at(spec_, rung, fd_name(target_.get())));
     attached_ = true;
-    mounted_.root = TRY(open_directory({plan_.target}));
+    Fd root = TRY(open_directory({plan_.target}));
+    struct statfs fs {};
+    if (sys::fstatfs(root.get(), &fs) != 0) return failed("fstatfs", {}, plan_.target);
+    if (fs.f_type != abi::OVERLAYFS_SUPER_MAGIC) return SysError{ENOENT, "statfs", "the target has been moved meanwhile", plan_.target, {}};
+    mounted_.root = std::move(root);
     TRY(identify_attached());
     const bool superblock_only = plan_.readonly && (plan_.mount_attributes & abi::MOUNT_ATTR_RDONLY) == 0;
     return superblock_only ? clear_mount_readonly(mounted_.root.get()) : Result<void>();
@@ -215,6 +217,13 @@ class Mounting {
     return {};
   }
 
+  // index and nfs_export are switched off in silence where a layer has no file handles.
+  void look_for_file_handles() {
+    const auto lacks = [](const OpenLayer& layer) { return !sys::has_file_handles(layer.fd.get()); };
+    mounted_.without_file_handles = std::any_of(spec_.lower.begin(), spec_.lower.end(), lacks) ||
+                                    (spec_.upper && lacks(*spec_.upper));
+  }
+
   void hand_over_layers() {
     mounted_.layers.lower.reserve(spec_.lower.size());
     for (OpenLayer& layer : spec_.lower) mounted_.layers.lower.push_back(std::move(layer.fd));
@@ -228,17 +237,22 @@ class Mounting {
 
   void take_back() {
     mounted_.root.reset();
-    if (attached_) std::ignore = unmount();  // what failed first is what is reported
+    if (attached_) unmount();  // what failed first is what is reported
     target_.reset();
-    if (mounted_.made_target) sys::unlinkat(AT_FDCWD, plan_.target.c_str(), AT_REMOVEDIR);
+    if (mounted_.made_target) remove_directory(plan_.target, *mounted_.made_target);
     if (snapshot_) snapshot_->restore();
   }
 
-  Result<void> unmount() const {
-    // mount(2) gives no descriptor: between the mount and its identification there is only the path.
-    if (mounted_.identity.mount_id == 0) return unmount_path(plan_.target, false);
-    auto result = unmount_overlay(mounted_.identity, plan_.target, false);
-    return result ? Result<void>() : std::move(result).error();
+  // Whatever keeps it busy, it must not stay: nobody would answer for it.
+  void unmount() const {
+    for (const bool lazy : {false, true}) {
+      // mount(2) gives no descriptor: between the mount and its identification there is only the path.
+      const bool known = mounted_.identity.mount_id != 0;
+      if (known ? bool(unmount_overlay(mounted_.identity, plan_.target, lazy))
+                : bool(unmount_topmost_overlay(plan_.target, lazy))) {
+        return;
+      }
+    }
   }
 
   const MountPlan& plan_;
@@ -288,23 +302,20 @@ std::variant<Mounted, MountFailure> mount_overlay(const MountPlan& plan,
 Result<Attached> attach_overlay(int mount, const std::string& target, bool make_target,
                                 uint64_t propagation) {
   Attached attached;
-  if (make_target) {
-    attached.made_target = sys::mkdirat(AT_FDCWD, target.c_str(), 0755) == 0;
-    if (!attached.made_target && errno != EEXIST) return failed("mkdirat", {}, target);
-  }
+  attached.identity = TRY(identify_mount(mount, target));  // a mount keeps its id when it is attached
+  if (make_target) attached.made_target = TRY(make_directory(target));
   bool hangs = false;
   const auto attach = [&]() -> Result<void> {
     const Fd directory = TRY(open_directory({target}));
     TRY(attach_mount(mount, directory.get(), target));
     hangs = true;
-    attached.identity = TRY(identify_mount(mount, target));
     attached.propagated = is_shared(attached.identity);
     return set_propagation(mount, propagation);
   };
   if (auto result = attach(); !result) {
     // Its own descriptor keeps it busy, and alive: the view is detached again.
-    if (hangs) std::ignore = unmount_path(canonical_path(mount), true);
-    if (attached.made_target) sys::unlinkat(AT_FDCWD, target.c_str(), AT_REMOVEDIR);
+    if (hangs) std::ignore = unmount_overlay(attached.identity, target, true);
+    if (attached.made_target) remove_directory(target, *attached.made_target);
     return std::move(result).error();
   }
   return attached;

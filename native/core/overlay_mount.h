@@ -32,10 +32,12 @@ struct MountPlan {
   std::vector<Rung> rungs;
   bool detached_layers = false;  // what KernelFeatures found
   bool check_in_use = true;
+  bool can_tell_in_use = true;  // false inside a user namespace, where the probe always says free
   bool remove_volatile_marker = false;
   bool require_xattrs = false;
   std::string xattr_prefix;  // "trusted.overlay." or "user.overlay."
   bool keep_upper_for_sync = false;
+  bool needs_file_handles = false;  // for index and nfs_export: report where they are missing
 };
 
 enum class Step {
@@ -82,7 +84,8 @@ struct Mounted {
   InUseAnswer in_use{InUse::unknown, {}};
   bool containment_verified = true;
   bool upper_without_xattrs = false;
-  bool made_target = false;
+  bool without_file_handles = false;
+  std::optional<DirectoryIdentity> made_target;  // the directory, if we made it
   bool propagated = false;  // the parent was shared: copies appeared in its peers
 };
 
@@ -93,7 +96,8 @@ std::variant<Mounted, MountFailure> mount_overlay(const MountPlan& plan,
 // Hangs a detached overlay onto `target`; `made` tells whether this made the directory.
 struct Attached {
   DirectoryIdentity identity;
-  bool made_target = false, propagated = false;
+  std::optional<DirectoryIdentity> made_target;
+  bool propagated = false;
 };
 Result<Attached> attach_overlay(int mount, const std::string& target, bool make_target, uint64_t propagation);
 

@@ -17,36 +17,42 @@ std::string path_for_unmount(int directory, const std::string& target) {
   return path.empty() ? target : path;
 }
 
-// Where the mount is reachable by path: at `target`, or where it was moved to. ENOENT: nowhere; EBUSY:
-// covered.
-Result<std::string> locate(const DirectoryIdentity& mount, const std::string& target) {
-  auto root = open_mount_root(mount, target);
-  if (root) return path_for_unmount(root->get(), target);
+// Says of any other failure than "it is not there" that nothing is known.
+bool is_elsewhere(const SysError& error) { return error.err == ENOENT || error.err == ENOTDIR; }
 
-  auto info = mount_info(mount.mount_id, mount.unique_mount_id, mount.reusable_mount_id);
-  if (!info) return std::move(info).error();
-  // Without unique ids the number may have been given to another mount since.
-  if (info->type != "overlay") return SysError{ENOENT, "mountinfo", {}, target, {}};
-  if (!open_mount_root(mount, info->point))
-    return SysError{EBUSY, "statx", "another mount is on top", info->point, {}};
-  return std::move(info->point);
+Result<Fd> open_root_at(const DirectoryIdentity& mount, const std::string& path) {
+  Fd root = TRY(open_directory({path}));
+  const DirectoryIdentity found = TRY(identify(root.get(), path));
+  // On older kernels ids are used again, so the root's device and inode must agree too.
+  const bool same = is_same_mount(found, mount) && (mount.unique_mount_id || found.same_directory(mount));
+  if (!same) return SysError{ENOENT, "statx", "another mount is there", path, {}};
+  return root;
 }
 
 }  // namespace
 
 Result<Fd> open_mount_root(const DirectoryIdentity& mount, const std::string& target) {
-  Fd root = TRY(open_directory({target}));
-  const DirectoryIdentity found = TRY(identify(root.get(), target));
-  // On older kernels ids are used again, so the root's device and inode must agree too.
-  const bool same = is_same_mount(found, mount) && (mount.unique_mount_id || found.same_directory(mount));
-  if (!same) return SysError{ENOENT, "statx", "another mount is there", target, {}};
+  auto root = open_root_at(mount, target);
+  if (root || !is_elsewhere(root.error())) return root;
+
+  auto info = mount_info(mount.mount_id, mount.unique_mount_id, mount.reusable_mount_id);
+  if (!info) return std::move(info).error();
+  // Without unique ids the number may have been given to another mount since.
+  if (info->type != "overlay") return SysError{ENOENT, "mountinfo", {}, target, {}};
+  root = open_root_at(mount, info->point);
+  if (!root && is_elsewhere(root.error())) return SysError{EBUSY, "statx", "another mount is on top", info->point, {}};
   return root;
 }
 
 Result<Unmounted> unmount_overlay(const DirectoryIdentity& mount, const std::string& target, bool lazy) {
-  auto place = locate(mount, target);
-  if (!place && place.error().err == ENOENT) return Unmounted::already;
-  const std::string path = TRY(std::move(place));
+  std::string path;
+  {
+    // Let go of before the unmount: a descriptor of the mount keeps it busy.
+    auto root = open_mount_root(mount, target);
+    if (!root && root.error().err == ENOENT) return Unmounted::already;
+    if (!root) return std::move(root).error();
+    path = path_for_unmount(root->get(), target);
+  }
   TRY(unmount_path(path, lazy));
   return Unmounted::now;
 }

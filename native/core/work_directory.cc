@@ -12,12 +12,13 @@ namespace {
 
 bool exists(int directory, const char* name) {
   struct stat st {};
-  return sys::fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+  return sys::fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
 }
 
-std::set<std::string> xattr_names(int fd) {
+std::optional<std::set<std::string>> xattr_names(int fd) {
   auto names = list_xattrs(fd);
-  return names ? std::set<std::string>(names->begin(), names->end()) : std::set<std::string>();
+  if (!names) return {};
+  return std::set<std::string>(names->begin(), names->end());
 }
 
 bool is_overlay_xattr(const std::string& name) {
@@ -35,6 +36,18 @@ Fd open_incompat(int work) {
   return inner ? step_down(inner.get(), "incompat") : Fd();
 }
 
+void make_volatile_marker(int work) {
+  sys::mkdirat(work, "work", 0);
+  const Fd inner = step_down(work, "work");
+  if (!inner) return;
+  sys::mkdirat(inner.get(), "incompat", 0);
+  const Fd incompat = step_down(inner.get(), "incompat");
+  if (!incompat) return;
+  sys::mkdirat(incompat.get(), "volatile", 0);
+  const Fd marker = step_down(incompat.get(), "volatile");
+  if (marker) Fd(sys::openat(marker.get(), "dirty", O_CREAT | O_WRONLY | O_NOFOLLOW, 0));
+}
+
 }  // namespace
 
 LayerSnapshot LayerSnapshot::take(int upper, int work) {
@@ -43,6 +56,7 @@ LayerSnapshot LayerSnapshot::take(int upper, int work) {
   snapshot.work_ = work;
   snapshot.had_work_ = exists(work, "work");
   snapshot.had_index_ = exists(work, "index");
+  snapshot.had_marker_ = has_volatile_marker(work);
   snapshot.xattrs_ = xattr_names(upper);
   return snapshot;
 }
@@ -54,8 +68,11 @@ void LayerSnapshot::restore() const {
     sys::unlinkat(work_, "work", AT_REMOVEDIR);
   }
   if (!had_index_) sys::unlinkat(work_, "index", AT_REMOVEDIR);
-  for (const std::string& name : xattr_names(upper_)) {
-    if (is_overlay_xattr(name) && !xattrs_.contains(name)) sys::fremovexattr(upper_, name.c_str());
+  if (had_marker_ && !has_volatile_marker(work_)) make_volatile_marker(work_);
+  const auto now = xattr_names(upper_);
+  if (!xattrs_ || !now) return;
+  for (const std::string& name : *now) {
+    if (is_overlay_xattr(name) && !xattrs_->contains(name)) sys::fremovexattr(upper_, name.c_str());
   }
 }
 

@@ -1,6 +1,7 @@
 // What the kernel leaves in an upper and its work directory, and taking back what a failed mount left there.
 #pragma once
 
+#include <optional>
 #include <set>
 #include <string>
 
@@ -15,12 +16,14 @@ class LayerSnapshot {
  public:
   // Readable descriptors; both must outlive the snapshot.
   static LayerSnapshot take(int upper, int work);
-  void restore() const;  // removes what was not there before, and nothing else
+  // Removes what was not there before, and nothing else; puts back a volatile marker that has been removed since.
+  void restore() const;
 
  private:
   int upper_ = -1, work_ = -1;
   bool had_work_ = true, had_index_ = true;
-  std::set<std::string> xattrs_;
+  bool had_marker_ = false;
+  std::optional<std::set<std::string>> xattrs_;  // none: they could not be read, so none is removed
 };
 
 // The marker of a volatile mount, work/work/incompat/volatile: the kernel refuses the work directory while it

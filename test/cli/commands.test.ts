@@ -179,15 +179,17 @@ describePrivileged('overlayfs', () => {
     const { target } = mounted();
     await using shell = await waitingShell(`cd ${target}`);
     expect(overlayfs('holders', target).stdout).toMatch(new RegExp(`^${shell.pid} .* cwd +${target}$`, 'm'));
+    // Other tests may have mount namespaces of their own, with copies of the mount.
+    const cat = { kind: 'cwd', pid: shell.pid, uid: 0, comm: 'cat', path: target };
     expect(json(overlayfs('holders', '--json', target))).toEqual({
-      holders: [{ kind: 'cwd', pid: shell.pid, uid: 0, comm: 'cat', path: target }],
+      holders: expect.arrayContaining([cat]),
       unseen: expect.any(Array),
     });
     const busy = overlayfs('unmount', '--timeout', '0', target);
     expect({ status: busy.status, stdout: busy.stdout }).toEqual({ status: 1, stdout: '' });
     expect(busy.stderr).toMatch(/\(ERR_OVERLAY_BUSY\)\n {2}why: .*cat.*\n {2}fix: .*\n$/);
     const told = JSON.parse(overlayfs('unmount', '--json', '--timeout', '0', target).stderr);
-    expect(told.error).toMatchObject({ code: 'ERR_OVERLAY_BUSY', holders: [{ pid: shell.pid }] });
+    expect(told.error).toMatchObject({ code: 'ERR_OVERLAY_BUSY', holders: expect.arrayContaining([cat]) });
     expect(json(overlayfs('unmount', '--lazy', '--json', target))).toEqual({ target, unmounted: true });
   });
 
@@ -248,7 +250,6 @@ describePrivileged('overlayfs', () => {
   });
 
   it('demo tells its story, in JSON too, and leaves nothing', () => {
-    const before = mountPoints();
     for (const tree of ['one', 'two']) {
       for (const file of ['a', 'b']) scratch.file(`tree/${tree}/${file}`, 'text');
     }
@@ -259,7 +260,7 @@ describePrivileged('overlayfs', () => {
     expect({ tree, left }).toEqual({ tree: scratch.path('tree'), left: 0 });
     expect(steps).toHaveLength(9);
     expect(steps[0]).toEqual({ step: expect.any(String), kernel: expect.any(String) });
-    expect(mountPoints()).toEqual(before);
+    expect(mountPoints().filter((point) => point.includes('/overlayfs-demo-'))).toEqual([]);
   });
 });
 

@@ -50,6 +50,7 @@ describePrivileged('the mount(8) helper', () => {
     'nodiratime,strictatime,lowerdir=lower:other',
     'noatime,strictatime,lowerdir=lower:other',
     'lazytime,sync,dirsync,mand,iversion,silent,lowerdir=lower:other',
+    'nosymfollow,lowerdir=lower:other',
     'nosuid,suid,nodev,dev,lowerdir=lower:other',
     'user,lowerdir=lower:other',
     'user,exec,lowerdir=lower:other',
@@ -153,6 +154,18 @@ describePrivileged('the mount(8) helper', () => {
     expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: '150\n', stderr: '' });
     const asked = shell(`mount -i -t overlay box merged -o '${options}' && ls merged | wc -l`);
     expect(asked.stdout).not.toBe('150\n');
+  });
+
+  it('goes through mount(2), with the same outcome, where fsconfig(2) takes no value of that length', () => {
+    const source = 'x'.repeat(300);
+    const options = 'ro,nosuid,nosymfollow,lazytime,sync,lowerdir=lower:other';
+    const mounted = (how: string) =>
+      shell(`${how} -t overlay ${source} merged -o ${options}; shown; umount -i merged`);
+    const ours = mounted('mount -v');
+    expect(ours.stdout).toMatch(/ mounted by mount\n/);
+    const shown = (text: string) =>
+      text.replace(/^mount\.overlay: .*\n/, '').replaceAll(`${scratch.root}/`, '');
+    expect(shown(ours.stdout)).toBe(mounted('mount -i').stdout);
   });
 
   it('mounts a line of fstab', () => {

@@ -2,7 +2,7 @@
  * Everything that a caller can get wrong: each has a code of its own and a way out, and leaves nothing behind.
  */
 import { execFileSync } from 'node:child_process';
-import { closeSync, constants, mkdirSync, openSync, rmdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, mkdirSync, openSync, rmdirSync, symlinkSync } from 'node:fs';
 import { constants as os } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';

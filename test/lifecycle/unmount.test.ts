@@ -45,8 +45,8 @@ lifecycle('Unmounting', (site) => {
       const done: string[] = [];
       const pending = [
         overlay.open('hello').then(async (file) => {
-          await file.close();
           done.push('open');
+          await file.close();
         }),
         overlay.openRoot().then((fd) => {
           closeSync(fd);

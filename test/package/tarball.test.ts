@@ -53,6 +53,13 @@ describe.skipIf(!isMade && !process.env.OVERLAYFS_TEST_STRICT)(
       });
     });
 
+    it('installs the command, which needs no addon to say what it can do', () => {
+      const command = join(folder, 'node_modules/.bin/overlayfs');
+      const env = { PATH: join(folder, 'bin') };
+      const help = execFileSync(command, ['--help'], { cwd: folder, env, encoding: 'utf8' });
+      expect(help).toMatch(/^Usage: overlayfs COMMAND/);
+    });
+
     // qemu-user answers ENOSYS to the new mount API and hands mount(2) to the real kernel.
     it.skipIf(process.arch !== 'x64')(
       'falls back to mount(2) on arm64 without the new mount API, says so, and refuses what needs it',

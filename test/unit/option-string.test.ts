@@ -115,12 +115,13 @@ describe('the other words', () => {
   });
 
   it('hands on everything else, known to us or not, in order and as often as it is given', () => {
-    expect(shown(read('index=on,volatile,new=1\\,2,index=off,empty=')).options).toEqual([
+    expect(shown(read('index=on,volatile,new=1\\,2,index=off,empty=,constructor')).options).toEqual([
       'index=on',
       'volatile',
       'new=1\\,2',
       'index=off',
       'empty=',
+      'constructor',
     ]);
   });
 
@@ -180,6 +181,8 @@ describe('the plan', () => {
       requireXattrs: false,
       xattrPrefix: 'trusted.overlay.',
       keepUpperForSync: false,
+      needsFileHandles: false,
+      canTellInUse: false,
       keepOnExit: true,
     });
   });

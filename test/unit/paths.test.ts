@@ -99,7 +99,6 @@ describe('a directory', () => {
     ['half a descriptor', { fd: 1.5 }],
     ['a descriptor beyond 31 bits', { fd: 2 ** 31 }],
     ['a descriptor that is a string', { fd: '3' }],
-    ['another key beside fd', { fd: 3, path: '/a' }],
     ['a plain number', 3],
   ])('is refused with a TypeError: %s', (_, ref) => {
     expect(() => directoryRef(ref as DirRef, 'lower[1]')).toThrow(invalid);
