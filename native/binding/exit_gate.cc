@@ -33,15 +33,17 @@ constexpr std::chrono::seconds kPatience{2};
 
 }  // namespace
 
-// Syncing comes after unmounting; and the marker goes only when the kernel says that nothing writes there any more: a bind
-// mount, another namespace's copy or an open file of a detached view would keep the overlay alive.
+// Syncing comes after unmounting; and the marker goes only when the kernel says that nothing writes there any
+// more: a bind mount, another namespace's copy or an open file of a detached view would keep the overlay
+// alive.
 static Result<void> sync_and_clear_marker(LiveMount& mount, Fd upper_for_sync) {
   const OpenLayer upper{std::move(mount.layers.upper), {}, {}};
   const OpenLayer work{std::move(mount.layers.work), {}, {}};
   if (sys::syncfs(upper_for_sync.get()) != 0) return failed("syncfs");
   if (mount.can_tell_in_use) {
     const InUseAnswer in_use = probe_in_use(upper, work, mount.rung, mount.detached_layers);
-    if (in_use.answer != InUse::no) return SysError{EBUSY, "syncfs", "the overlay is still in use " + in_use.reason, {}, {}};
+    if (in_use.answer != InUse::no)
+      return SysError{EBUSY, "syncfs", "the overlay is still in use " + in_use.reason, {}, {}};
   }
   TRY(remove_volatile_marker(work.fd.get()));
   if (sys::syncfs(upper_for_sync.get()) != 0) return failed("syncfs");
@@ -166,7 +168,9 @@ std::vector<ExitOutcome> ExitGate::close() {
   std::vector<ExitOutcome> outcomes;
   for (auto mount = ours.rbegin(); mount != ours.rend(); ++mount) {
     const std::unique_lock lock((*mount)->changing, std::try_to_lock);
-    if (!lock) continue;  // a change of it has been under way for more than our patience, and looks at the gate when done
+    if (!lock)
+      continue;  // a change of it has been under way for more than our patience, and looks at the gate when
+                 // done
     if ((*mount)->keep_on_exit) {
       (*mount)->layers = {};
       forget(**mount);

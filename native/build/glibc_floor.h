@@ -17,6 +17,9 @@
 
 // Moved from libpthread to libc, and versioned anew, by glibc 2.32 and 2.34.
 __asm__(".symver pthread_mutex_trylock, pthread_mutex_trylock@" OLDEST_GLIBC);
+__asm__(".symver pthread_create, pthread_create@" OLDEST_GLIBC);
+__asm__(".symver pthread_detach, pthread_detach@" OLDEST_GLIBC);
+__asm__(".symver pthread_join, pthread_join@" OLDEST_GLIBC);
 __asm__(".symver pthread_sigmask, pthread_sigmask@" OLDEST_GLIBC);
 
 // condition_variable::wait, versioned anew by GCC 12.

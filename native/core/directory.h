@@ -44,8 +44,8 @@ Result<DirectoryIdentity> identify(int directory, const std::string& path);
 // filter that does not know it), those have only reusable ids.
 Result<DirectoryIdentity> identify_mount(int root, const std::string& path);
 
-// Makes a directory, mode 0755, and says which one it is; nothing if it was there. Removes it again, if it is still that
-// one and empty.
+// Makes a directory, mode 0755, and says which one it is; nothing if it was there. Removes it again, if it is
+// still that one and empty.
 Result<std::optional<DirectoryIdentity>> make_directory(const std::string& path);
 void remove_directory(const std::string& path, const DirectoryIdentity& made);
 

@@ -115,8 +115,10 @@ Result<void> remount_path(const std::string& target, unsigned long flags) {
 }
 
 Result<void> unmount_path(const std::string& path, bool lazy) {
-  // Without MNT_DETACH, umount2(2) of the process's own root only makes it read-only, and says that it succeeded.
-  if (path == "/" && !lazy) return SysError{EOPNOTSUPP, "umount2", "the root directory of this process", path, {}};
+  // Without MNT_DETACH, umount2(2) of the process's own root only makes it read-only, and says that it
+  // succeeded.
+  if (path == "/" && !lazy)
+    return SysError{EOPNOTSUPP, "umount2", "the root directory of this process", path, {}};
   if (sys::umount2(path.c_str(), abi::UMOUNT_NOFOLLOW | (lazy ? abi::MNT_DETACH : 0)) == 0) return {};
   return failed("umount2", lazy ? "MNT_DETACH" : "", path);
 }

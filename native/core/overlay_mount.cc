@@ -180,7 +180,8 @@ class Mounting {
     Fd root = TRY(open_directory({plan_.target}));
     struct statfs fs {};
     if (sys::fstatfs(root.get(), &fs) != 0) return failed("fstatfs", {}, plan_.target);
-    if (fs.f_type != abi::OVERLAYFS_SUPER_MAGIC) return SysError{ENOENT, "statfs", "the target has been moved meanwhile", plan_.target, {}};
+    if (fs.f_type != abi::OVERLAYFS_SUPER_MAGIC)
+      return SysError{ENOENT, "statfs", "the target has been moved meanwhile", plan_.target, {}};
     mounted_.root = std::move(root);
     TRY(identify_attached());
     const bool superblock_only = plan_.readonly && (plan_.mount_attributes & abi::MOUNT_ATTR_RDONLY) == 0;
@@ -220,8 +221,8 @@ class Mounting {
   // index and nfs_export are switched off in silence where a layer has no file handles.
   void look_for_file_handles() {
     const auto lacks = [](const OpenLayer& layer) { return !sys::has_file_handles(layer.fd.get()); };
-    mounted_.without_file_handles = std::any_of(spec_.lower.begin(), spec_.lower.end(), lacks) ||
-                                    (spec_.upper && lacks(*spec_.upper));
+    mounted_.without_file_handles =
+        std::any_of(spec_.lower.begin(), spec_.lower.end(), lacks) || (spec_.upper && lacks(*spec_.upper));
   }
 
   void hand_over_layers() {

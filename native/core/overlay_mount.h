@@ -86,7 +86,7 @@ struct Mounted {
   bool upper_without_xattrs = false;
   bool without_file_handles = false;
   std::optional<DirectoryIdentity> made_target;  // the directory, if we made it
-  bool propagated = false;  // the parent was shared: copies appeared in its peers
+  bool propagated = false;                       // the parent was shared: copies appeared in its peers
 };
 
 // `aborted` is asked before anything becomes visible: the process is exiting.

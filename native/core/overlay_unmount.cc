@@ -40,7 +40,8 @@ Result<Fd> open_mount_root(const DirectoryIdentity& mount, const std::string& ta
   // Without unique ids the number may have been given to another mount since.
   if (info->type != "overlay") return SysError{ENOENT, "mountinfo", {}, target, {}};
   root = open_root_at(mount, info->point);
-  if (!root && is_elsewhere(root.error())) return SysError{EBUSY, "statx", "another mount is on top", info->point, {}};
+  if (!root && is_elsewhere(root.error()))
+    return SysError{EBUSY, "statx", "another mount is on top", info->point, {}};
   return root;
 }
 

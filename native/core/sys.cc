@@ -92,7 +92,8 @@ int unlinkat(int dirfd, const char* path, int flags) {
   return CALL("unlinkat", ::unlinkat(dirfd, path, flags));
 }
 int mknodat(int dirfd, const char* path, mode_t mode, dev_t device) {
-  return CALL("mknodat", ::mknodat(dirfd, path, mode, device));
+  return static_cast<int>(
+      CALL("mknodat", syscall(SYS_mknodat, dirfd, path, mode, static_cast<unsigned>(device))));
 }
 int renameat2(int from, const char* name, int to, const char* new_name, unsigned flags) {
   return static_cast<int>(CALL("renameat2", syscall(SYS_renameat2, from, name, to, new_name, flags)));

@@ -16,7 +16,8 @@ class LayerSnapshot {
  public:
   // Readable descriptors; both must outlive the snapshot.
   static LayerSnapshot take(int upper, int work);
-  // Removes what was not there before, and nothing else; puts back a volatile marker that has been removed since.
+  // Removes what was not there before, and nothing else; puts back a volatile marker that has been removed
+  // since.
   void restore() const;
 
  private:
