@@ -182,10 +182,7 @@ const modelled: Readonly<Record<string, string>> = {
 
 /** Checks types and keys, and takes the current directory: everything that must be done before the first `await`. */
 export function checkOptions(options: OverlayOptions): CheckedOptions {
-  const given = ownCopy(closed(options, 'options', Object.keys(checks)));
-  for (const [name, check] of Object.entries(checks)) {
-    if (given[name] !== undefined) check(given[name], name);
-  }
+  const given = ownCopy(closed(options, 'options', optionNames));
   const { lower, dataOnlyLower, upper, work, target, ...rest } = given as unknown as OverlayOptions;
   if (lower === undefined) throw invalidArgument('lower', lower, 'must be given');
   return {
@@ -200,16 +197,22 @@ export function checkOptions(options: OverlayOptions): CheckedOptions {
 
 // What has been checked is what will be used, whatever the caller does with its own objects meanwhile.
 function ownCopy(options: Record<string, unknown>): Record<string, unknown> {
-  const { kernelOptions, mountFlags, scratch, unmountOnSignals, ...rest } = options;
-  const copy = (value: unknown) =>
-    Array.isArray(value) ? [...value] : typeof value === 'object' && value !== null ? { ...value } : value;
-  return {
-    ...rest,
-    kernelOptions: copy(kernelOptions),
-    mountFlags: copy(mountFlags),
-    scratch: copy(scratch),
-    unmountOnSignals: copy(unmountOnSignals),
-  };
+  const own: Record<string, unknown> = {};
+  for (const name of Object.keys(options)) {
+    const value = options[name];
+    if (value === undefined) continue;
+    own[name] = copied.includes(name) ? copy(value) : value;
+    checks[name as keyof OverlayOptions](own[name], name);
+  }
+  return own;
+}
+
+const optionNames = Object.keys(checks);
+const copied = ['kernelOptions', 'mountFlags', 'scratch', 'unmountOnSignals'];
+
+function copy(value: unknown): unknown {
+  if (Array.isArray(value)) return [...value];
+  return typeof value === 'object' && value !== null ? { ...value } : value;
 }
 
 function refs(value: DirRef | readonly DirRef[], name: string): readonly NativeRef[] {

@@ -69,14 +69,15 @@ export function checkUnmountOptions<T extends UnmountOptions>(options: T, keys: 
 
 /** Waits for what is under way, but no longer than the caller waits for a busy mount. */
 export async function settled(
-  pending: Iterable<Promise<unknown>>,
+  pending: ReadonlySet<Promise<unknown>>,
   { timeout = 5000, signal }: UnmountOptions,
 ): Promise<void> {
-  const enough = new AbortController();
-  const signals = [enough.signal, ...(signal === undefined ? [] : [signal])];
-  const tired = sleep(timeout, undefined, { signal: AbortSignal.any(signals), ref: true }).catch(() => {});
+  if (pending.size === 0) return;
+  const done = new AbortController();
+  const signals = signal === undefined ? [done.signal] : [done.signal, signal];
+  const tired = sleep(timeout, undefined, { signal: AbortSignal.any(signals) }).catch(() => {});
   await Promise.race([Promise.allSettled(pending), tired]);
-  enough.abort();
+  done.abort();
 }
 
 /** Tries until it is no longer busy, the time is up (the error then names who holds it), or the caller gives up. */

@@ -50,7 +50,7 @@ Pool& pool() {
 
 int run(std::function<void()> job) {
   Pool& p = pool();
-  const std::lock_guard lock(p.mutex);
+  std::unique_lock lock(p.mutex);
   p.jobs.push_back(std::move(job));
   if (p.jobs.size() > static_cast<size_t>(p.idle) && p.started < kMostThreads) {
     const int error = start_thread([&p] { p.work(); }, false);
@@ -60,6 +60,7 @@ int run(std::function<void()> job) {
       return error;
     }
   }
+  lock.unlock();  // or the thread that wakes would wait for it
   p.wanted.notify_one();
   return 0;
 }
