@@ -12,7 +12,7 @@ export type Paint = (colour: 'red' | 'yellow' | 'green' | 'cyan' | 'bold' | 'dim
 /** Colours for a terminal; nothing for a pipe or a file, or with NO_COLOR. */
 export function paintFor(stream: NodeJS.WriteStream): Paint {
   const colours = stream.isTTY && !process.env.NO_COLOR && process.env.TERM !== 'dumb';
-  return (colour, text) => (colours ? styleText(colour, text) : text);
+  return (colour, text) => (colours ? styleText(colour, text, { validateStream: false }) : text);
 }
 
 /**

@@ -138,6 +138,14 @@ function explainUnmountFailure(
 function unmountError(error: NativeError, target: string, found: Holders | undefined): OverlayError {
   const { errno } = constants;
   const details = { path: target, ...nativeDetails(error) };
+  if (error.syscall === 'syncfs' || error.syscall === 'unlinkat') {
+    return overlayError(
+      'ERR_OVERLAY_SYNC_FAILED',
+      `the overlay is unmounted, but its upper could not be made durable: ${whatFailed(error)}`,
+      'The volatile marker is still there: treat the upper as damaged',
+      details,
+    );
+  }
   switch (-error.errno) {
     case errno.ECANCELED:
       return exiting(error);
@@ -166,14 +174,6 @@ function unmountError(error: NativeError, target: string, found: Holders | undef
         details,
       );
     default:
-      if (error.syscall === 'syncfs' || error.syscall === 'unlinkat') {
-        return overlayError(
-          'ERR_OVERLAY_SYNC_FAILED',
-          `the overlay is unmounted, but its upper could not be made durable: ${whatFailed(error)}`,
-          'The volatile marker is still there: treat the upper as damaged',
-          details,
-        );
-      }
       if (
         error.syscall === 'umount2'
           ? -error.errno === errno.EINVAL

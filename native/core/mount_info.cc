@@ -15,12 +15,14 @@ namespace {
 constexpr uint64_t kEverything = abi::STATMOUNT_SB_BASIC | abi::STATMOUNT_MNT_BASIC |
                                  abi::STATMOUNT_MNT_ROOT | abi::STATMOUNT_MNT_POINT | abi::STATMOUNT_FS_TYPE |
                                  abi::STATMOUNT_MNT_OPTS | abi::STATMOUNT_SB_SOURCE;
+constexpr uint64_t kStrings = abi::STATMOUNT_MNT_OPTS | abi::STATMOUNT_SB_SOURCE;
 constexpr uint64_t SB_RDONLY = 1;
 
 // EPERM from a call that needs no privilege is a seccomp filter that does not know it.
 bool is_missing(int error) { return error == ENOSYS || error == EPERM; }
 
-// `complete` turns false where this kernel does not tell options or source (before 6.11 and 6.13).
+// `complete`: options and source are told. Kernels before 6.11 and 6.13 do not, and no kernel tells an empty
+// string.
 Result<MountInfo> stat_mount(uint64_t id, std::vector<char>& buffer, bool* complete) {
   while (sys::statmount(id, kEverything, buffer.data(), buffer.size()) != 0) {
     if (errno != EOVERFLOW) return failed("statmount", std::to_string(id));
@@ -30,7 +32,7 @@ Result<MountInfo> stat_mount(uint64_t id, std::vector<char>& buffer, bool* compl
   const auto text = [&](uint64_t bit, uint32_t offset) {
     return (sm.mask & bit) != 0 ? std::string(sm.str + offset) : "";
   };
-  if ((sm.mask & kEverything) != kEverything) *complete = false;
+  *complete = (sm.mask & kStrings) == kStrings;
   return MountInfo{.id = sm.mnt_id,
                    .parent_id = sm.mnt_parent_id,
                    .old_id = sm.mnt_id_old,
@@ -202,16 +204,19 @@ Result<std::vector<MountInfo>> list_mounts(std::string_view type, bool from_moun
 
   std::vector<MountInfo> mounts;
   std::vector<char> buffer(16384);
-  bool complete = true;
+  bool all_complete = true;
   for (const uint64_t id : *ids) {
+    bool complete = false;
     auto info = stat_mount(id, buffer, &complete);
     if (!info) {
       if (is_missing(info.error().err)) return from_proc(type);
       continue;  // unmounted since it was listed
     }
-    if (info->type == type) mounts.push_back(*std::move(info));
+    if (info->type != type) continue;
+    all_complete &= complete;
+    mounts.push_back(*std::move(info));
   }
-  if (complete || mounts.empty()) return mounts;
+  if (all_complete) return mounts;
 
   // Kernels 6.8 to 6.12 tell ids but not every string: take those from mountinfo.
   std::map<uint64_t, MountInfo> shown;
