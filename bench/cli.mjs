@@ -1,63 +1,44 @@
-// node bench/cli.mjs: `overlayfs mount` and `mount -t overlay` through our helper, from start to mounted, beside `node -e 0`.
-// Needs root and a built dist/; works in a mount namespace of its own.
-import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmdirSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+// The command line from start to mounted, beside `node -e 0`.
+// Alone, with `mount -t overlay` through our helper: node bench/cli.mjs [seconds]
+import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { alone, print } from './alone.mjs';
+import { timed } from './contenders.mjs';
+import { interleave } from './measure.mjs';
 
 const main = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
-const rounds = 40;
+const run = promisify(execFile);
+const node = (...args) => run(process.execPath, args);
 
-if (process.env.OVERLAYFS_BENCH_NAMESPACE === undefined) {
-  const env = { ...process.env, OVERLAYFS_BENCH_NAMESPACE: '1' };
-  const args = ['--mount', '--propagation', 'private', process.execPath, ...process.argv.slice(1)];
-  process.exitCode = spawnSync('unshare', args, { stdio: 'inherit', env }).status ?? 1;
-} else {
-  measure();
-}
-
-function measure() {
-  const scratch = mkdtempSync(join(tmpdir(), 'overlayfs-bench-'));
-  run('mount', '-t', 'tmpfs', 'overlayfs-bench', scratch);
-  const room = (name) => {
-    const path = join(scratch, name);
-    mkdirSync(path);
-    return path;
+function contenders(room) {
+  const [lower, upper, work, target] = ['l0', 'u0', 'w0', 'm0'].map((name) => join(room, name));
+  const options = `lowerdir=${lower},upperdir=${upper},workdir=${work}`;
+  const mounts = (mount) => ({
+    async run() {
+      const time = await timed(mount);
+      await run('umount', ['-i', target]);
+      return time;
+    },
+  });
+  return {
+    ours: mounts(() => node(main, 'mount', '-l', lower, '-u', upper, '-w', work, target)),
+    beside: { run: () => timed(() => node('-e', '0')) },
+    helper: mounts(() => node(main, 'mount.overlay', 'overlay', target, '-o', options)),
+    mount: mounts(() => run('mount', ['-i', '-t', 'overlay', 'overlay', target, '-o', options])),
   };
-  const [lower, upper, work, target] = ['lower', 'upper', 'work', 'merged'].map(room);
-  const string = `lowerdir=${lower},upperdir=${upper},workdir=${work}`;
-  const rows = {
-    'node -e 0': () => run(process.execPath, '-e', '0'),
-    'overlayfs mount': () =>
-      run(process.execPath, main, 'mount', '-l', lower, '-u', upper, '-w', work, target),
-    'mount.overlay': () => run(process.execPath, main, 'mount.overlay', 'overlay', target, '-o', string),
-    'mount -i -t overlay': () => run('mount', '-i', '-t', 'overlay', 'overlay', target, '-o', string),
-  };
-  const times = Object.fromEntries(Object.keys(rows).map((name) => [name, []]));
-  // Interleaved, so that what else the machine does falls on all alike; the first rounds warm the caches.
-  for (let round = -3; round < rounds; round++) {
-    for (const [name, work_] of Object.entries(rows)) {
-      const started = performance.now();
-      work_();
-      if (round >= 0) times[name].push(performance.now() - started);
-      if (name !== 'node -e 0') run('umount', '-i', target);
-    }
-  }
-  run('umount', scratch);
-  rmdirSync(scratch);
-  const base = median(times['node -e 0']);
-  for (const [name, all] of Object.entries(times)) {
-    const one = median(all);
-    console.log(`${name.padEnd(20)} ${one.toFixed(1).padStart(6)} ms  ${(one / base).toFixed(2)}x`);
-  }
 }
 
-function run(command, ...args) {
-  const { status, stderr } = spawnSync(command, args, { stdio: ['ignore', 'ignore', 'pipe'] });
-  if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${stderr}`);
+/** The row of `overlayfs mount`. */
+export async function cliRow({ rooms, seconds }) {
+  const { ours, beside } = contenders(rooms.make('tmpfs', {}));
+  return interleave({ ours, beside }, seconds);
 }
 
-function median(values) {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
-}
+await alone(import.meta.url, async ({ rooms, seconds }) => {
+  const samples = await interleave(contenders(rooms.make('tmpfs', {})), seconds);
+  const { ours, beside, helper, mount } = samples;
+  print('overlayfs mount', { ours, 'node -e 0': beside, 'mount(8) without helper': mount });
+  print('mount.overlay', { ours: helper, 'node -e 0': beside, 'mount(8) without helper': mount });
+});

@@ -71,6 +71,20 @@ function inFlightTable(tables) {
   );
 }
 
+function inspectionTable(rows) {
+  return table(
+    ['inspection and command line', 'ours, µs', 'beside', 'beside, µs', 'ratio', 'target'],
+    rows.map(({ name, ours, besideName, beside, ratio, targets }) => [
+      name,
+      time(ours),
+      besideName,
+      time(beside),
+      times(ratio),
+      targets.map(verdict).join('; '),
+    ]),
+  );
+}
+
 function machine() {
   const [{ model }] = cpus();
   const memory = Math.round(totalmem() / 1024 ** 3);
@@ -80,12 +94,13 @@ function machine() {
 }
 
 /** Everything that was measured, as text. */
-export function printed({ rows, fixed, inFlight }) {
+export function printed({ rows, fixed, inFlight, inspections }) {
   return [
     machine(),
     ...(rows.length > 0 ? [mountTable(rows)] : []),
     ...(fixed.length > 0 ? [fixedTable(fixed)] : []),
     ...(inFlight.length > 0 ? [inFlightTable(inFlight)] : []),
+    ...(inspections.length > 0 ? [inspectionTable(inspections)] : []),
   ].join('\n\n');
 }
 

@@ -3,6 +3,7 @@ import { callTable } from './calls.mjs';
 import { makeContenders } from './contenders.mjs';
 import { fixedCosts } from './fixed.mjs';
 import { statInFlight } from './in-flight.mjs';
+import { inspections, measureInspection } from './inspect.mjs';
 import { interleave, present, ratio, summary } from './measure.mjs';
 import { printed, writeResults } from './report.mjs';
 import { Rooms } from './rooms.mjs';
@@ -20,7 +21,7 @@ if (options.calls) {
   process.exit();
 }
 
-const results = { rows: [], fixed: [], inFlight: [] };
+const results = { rows: [], fixed: [], inFlight: [], inspections: [] };
 for (const row of rows) {
   if (!wanted(row.name, row.on)) continue;
   progress(`${row.name}, ${row.on}`);
@@ -33,6 +34,11 @@ if (wanted('fixed costs')) {
 if (wanted('stat in flight')) {
   progress('stat in flight');
   results.inFlight = await statInFlight(bench);
+}
+for (const inspection of inspections) {
+  if (!wanted('inspection and command line', inspection.name)) continue;
+  progress(inspection.name);
+  results.inspections.push(await measureInspection(inspection, bench));
 }
 progress('');
 console.log(options.json ? JSON.stringify(results, null, 2) : printed(results));

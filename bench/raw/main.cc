@@ -7,6 +7,7 @@
 
 #include "handoff.h"
 #include "holders.h"
+#include "inspect.h"
 #include "kernel.h"
 #include "overlay.h"
 
@@ -66,6 +67,8 @@ Verb find_verb(std::string_view name, const twin::Room& room, const twin::Shape&
     return {[](size_t) { twin::probe_in_use(upper, work); }, nothing};
   }
   if (name == "holders") return {[&](size_t i) { twin::count_holders(room.targets[i].c_str()); }, nothing};
+  if (name == "list") return {[](size_t) { twin::list_overlays(); }, nothing};
+  if (name == "doctor") return {[&](size_t) { twin::examine(room); }, nothing};
   if (name == "handoff") return {[](size_t) { twin::hand_over(); }, nothing};
   twin::must((errno = EINVAL, -1), "verb");
   return {};

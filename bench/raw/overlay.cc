@@ -10,11 +10,7 @@ namespace {
 // A detached tmpfs with an upper and a work directory.
 struct Scratch {
   Scratch() {
-    const int fs = fs_open("tmpfs");
-    set_string(fs, "source", "overlayfs-scratch");
-    set_string(fs, "mode", "0755");
-    create(fs);
-    root = fs_mount(fs);
+    root = make_tmpfs();
     must(::mkdirat(root, "upper", 0755), "mkdirat");
     upper = step_down(root, "upper");
     must(::mkdirat(root, "work", 0755), "mkdirat");
@@ -71,6 +67,14 @@ Room::Room(const std::string& path, const Shape& shape) {
     works.push_back(path + "/w" + std::to_string(i));
     targets.push_back(path + "/m" + std::to_string(i));
   }
+}
+
+int make_tmpfs() {
+  const int fs = fs_open("tmpfs");
+  set_string(fs, "source", "overlayfs-scratch");
+  set_string(fs, "mode", "0755");
+  create(fs);
+  return fs_mount(fs);
 }
 
 Live mount_overlay(const Room& room, const Shape& shape, size_t index) {

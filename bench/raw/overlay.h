@@ -27,6 +27,9 @@ struct Live {
 Live mount_overlay(const Room& room, const Shape& shape, size_t index);
 void unmount_overlay(const Room& room, const Shape& shape, size_t index, Live& live);
 
+// An empty tmpfs that is attached nowhere.
+int make_tmpfs();
+
 // The question whether upper and work are in use, alone.
 void probe_in_use(int upper, int work);
 
