@@ -2,7 +2,9 @@
 import { capture, root, runNode } from '../native/build/run.mjs';
 
 runNode('native/build/cmake.mjs', ['asan']);
-runNode('node_modules/vitest/vitest.mjs', ['run', '--exclude', 'test/package/**', ...process.argv.slice(2)], {
+// The prebuilt binaries are other ones; and mount(8), which has the set-user-ID bit, hands no LD_PRELOAD to its helper.
+const without = ['test/package/**', 'test/cli/mount-helper.test.ts'].flatMap((files) => ['--exclude', files]);
+runNode('node_modules/vitest/vitest.mjs', ['run', ...without, ...process.argv.slice(2)], {
   env: {
     OVERLAYFS_NATIVE: `${root}.build/asan/overlayfs.node`,
     OVERLAYFS_TEST_TIME_SCALE: process.env.OVERLAYFS_TEST_TIME_SCALE ?? '4',

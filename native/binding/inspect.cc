@@ -1,3 +1,6 @@
+#include <map>
+#include <set>
+
 #include "../core/directory_facts.h"
 #include "../core/features.h"
 #include "../core/xattr.h"
@@ -24,7 +27,10 @@ Napi::Value features_to_js(Napi::Env env, const KernelFeatures& features) {
   return js;
 }
 
-Napi::Value facts_to_js(Napi::Env env, const DirectoryFacts& facts) {
+// One object for each mount, however many directories lie on it.
+using MountObjects = std::map<const MountInfo*, Napi::Object>;
+
+Napi::Value facts_to_js(Napi::Env env, const DirectoryFacts& facts, MountObjects& mounts) {
   auto js = Napi::Object::New(env);
   if (facts.error) {
     js.Set("error", error_to_js(env, *facts.error));
@@ -42,7 +48,11 @@ Napi::Value facts_to_js(Napi::Env env, const DirectoryFacts& facts) {
   js.Set("userXattrErrno", -facts.user_xattr_error);
   js.Set("volatileMarker", facts.volatile_marker);
   js.Set("canonicalPath", bytes_to_js(env, facts.canonical_path));
-  if (facts.mount) js.Set("mount", info_to_js(env, *facts.mount));
+  if (facts.mount) {
+    auto [entry, is_new] = mounts.try_emplace(facts.mount.get());
+    if (is_new) entry->second = info_to_js(env, *facts.mount);
+    js.Set("mount", entry->second);
+  }
   return js;
 }
 
@@ -81,14 +91,14 @@ Napi::Value list_overlays_verb(const Napi::CallbackInfo& info) {
         return Listing{TRY(list_mounts("overlay", from_mountinfo)), live_mounts()};
       },
       [](Napi::Env env, const Listing& listing) -> Napi::Value {
+        std::set<uint64_t> unique, reusable;
+        for (const DirectoryIdentity& live : listing.own) {
+          if (live.unique_mount_id) unique.insert(live.mount_id);
+          reusable.insert(live.reusable_mount_id);
+        }
         return array_to_js(env, listing.mounts, [&](const MountInfo& mount) {
           auto js = info_to_js(env, mount);
-          bool own = false;
-          for (const DirectoryIdentity& live : listing.own) {
-            own |= mount.unique_ids ? live.unique_mount_id && live.mount_id == mount.id
-                                    : live.reusable_mount_id == mount.old_id;
-          }
-          js.Set("own", own);
+          js.Set("own", mount.unique_ids ? unique.contains(mount.id) : reusable.contains(mount.old_id));
           return js;
         });
       });
@@ -96,16 +106,11 @@ Napi::Value list_overlays_verb(const Napi::CallbackInfo& info) {
 
 Napi::Value directory_facts_verb(const Napi::CallbackInfo& info) {
   return run(
-      info.Env(),
-      [refs = directories_from(info[0])] {
-        std::vector<DirectoryFacts> facts;
-        facts.reserve(refs.size());
-        for (const DirectoryRef& ref : refs) facts.push_back(directory_facts(ref));
-        return facts;
-      },
+      info.Env(), [refs = directories_from(info[0])] { return directory_facts(refs); },
       [](Napi::Env env, const std::vector<DirectoryFacts>& facts) -> Settled {
-        return {true,
-                array_to_js(env, facts, [env](const DirectoryFacts& one) { return facts_to_js(env, one); })};
+        MountObjects mounts;
+        return {true, array_to_js(env, facts,
+                                  [&](const DirectoryFacts& one) { return facts_to_js(env, one, mounts); })};
       });
 }
 

@@ -28,11 +28,10 @@ uint64_t mount_id_from_fdinfo(int fd) {
 std::string fd_name(int fd) { return "/proc/self/fd/" + std::to_string(fd); }
 
 std::string canonical_path(int fd) {
-  std::string path(PATH_MAX, '\0');
+  std::array<char, PATH_MAX> path;
   const ssize_t size = ::readlink(fd_name(fd).c_str(), path.data(), path.size());
   if (size <= 0 || static_cast<size_t>(size) == path.size()) return {};
-  path.resize(static_cast<size_t>(size));
-  return path;
+  return {path.data(), static_cast<size_t>(size)};
 }
 
 Result<Fd> open_directory(const DirectoryRef& ref) {
