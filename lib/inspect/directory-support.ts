@@ -3,9 +3,11 @@
  * @module
  */
 import { statfs } from 'node:fs/promises';
+import { constants } from 'node:os';
 import { binding } from '../addon.ts';
-import { overlayError, systemError } from '../errors.ts';
+import { type ErrorCode, overlayError, systemError } from '../errors.ts';
 import type { NativeDirectoryProbe, NativeRef } from '../native/binding.ts';
+import { explained } from '../native-errors.ts';
 import { showRef } from '../paths.ts';
 import { type Answer, answer, no } from './answer.ts';
 
@@ -37,29 +39,24 @@ export interface DirectorySupport {
 
 const networkTypes = ['nfs', 'nfs4', 'cifs', 'smb3', '9p', 'ceph', 'afs', 'virtiofs', 'fuse.sshfs'];
 
-const remembered = new Map<string, Promise<NativeDirectoryProbe>>();
+const refusals: Readonly<Record<number, readonly [ErrorCode, string]>> = {
+  [constants.errno.ENOENT]: ['ERR_OVERLAY_LAYER_NOT_FOUND', 'Name a directory that exists'],
+  [constants.errno.ENOTDIR]: ['ERR_OVERLAY_LAYER_NOT_DIRECTORY', 'Name a directory'],
+  [constants.errno.EACCES]: ['ERR_OVERLAY_LAYER_NOT_PERMITTED', 'Grant search permission on its path'],
+  [constants.errno.EBADF]: ['ERR_OVERLAY_LAYER_BAD_FD', 'Keep the descriptor open'],
+};
 
 /** Probes a directory; an upper or work directory by making files in it, a lower by reading. */
 export async function directorySupport(ref: NativeRef, writable: boolean): Promise<DirectorySupport> {
-  const [facts] = await binding().directoryFacts([ref]);
+  const [facts] = await explained(binding().directoryFacts([ref]), showRef(ref));
   const path = showRef(ref);
   if (facts === undefined || facts.error !== undefined || !facts.isDirectory) {
-    const errno = facts?.error?.errno ?? -20;
-    const code =
-      errno === -2
-        ? 'ERR_OVERLAY_LAYER_NOT_FOUND'
-        : errno === -20
-          ? 'ERR_OVERLAY_LAYER_NOT_DIRECTORY'
-          : 'ERR_OVERLAY_LAYER_UNREACHABLE';
-    throw overlayError(code, `${path}: ${systemError(errno).text}`, 'Name a directory that exists', {
-      path,
-      errno,
-    });
+    const errno = facts?.error?.errno ?? -constants.errno.ENOTDIR;
+    const [code, fix] = refusals[-errno] ?? ['ERR_OVERLAY_LAYER_UNREACHABLE', 'See errno'];
+    throw overlayError(code, `${path}: ${systemError(errno).text}`, fix, { path, errno });
   }
   const { mount } = facts;
-  const probe = await remember(`${facts.device}:${facts.mountId}:${process.geteuid?.()}:${writable}`, () =>
-    binding().probeDirectory(ref, writable && !facts.readonly),
-  );
+  const probe = await explained(binding().probeDirectory(ref, writable && !facts.readonly), path);
   const room = await statfs(typeof ref === 'number' ? `/proc/self/fd/${ref}` : ref, { bigint: true });
   const fileSystem = mount?.type ?? 'unknown';
   return {
@@ -108,14 +105,4 @@ function answers(probe: NativeDirectoryProbe): Answers {
 function notTried({ writable }: NativeDirectoryProbe): string {
   if (writable === undefined) return 'a lower is only read, and a read-only directory cannot be written';
   return `making a directory in it: ${systemError(writable).code}`;
-}
-
-// The same mount gives the same answers to the same user, for as long as it lasts.
-function remember(key: string, probe: () => Promise<NativeDirectoryProbe>): Promise<NativeDirectoryProbe> {
-  const known = remembered.get(key);
-  if (known !== undefined) return known;
-  const probing = probe();
-  remembered.set(key, probing);
-  probing.catch(() => remembered.delete(key));
-  return probing;
 }

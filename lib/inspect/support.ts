@@ -8,6 +8,7 @@ import { release } from 'node:os';
 import { binding } from '../addon.ts';
 import { invalidArgument, systemError } from '../errors.ts';
 import type { KernelFeatures, NativeRef, Rung } from '../native/binding.ts';
+import { explained } from '../native-errors.ts';
 import { directoryRef } from '../paths.ts';
 import type { DirRef } from '../types.ts';
 import { type Answer, answer, no, yes } from './answer.ts';
@@ -59,7 +60,7 @@ export interface UserNamespaces {
 
 /**
  * Reports what this kernel allows this process, and what the file systems of these directories can do. Probes are made
- * in the directories themselves and leave nothing; lowers are only read.
+ * in the directories themselves and leave nothing but their mtime changed; lowers are only read.
  *
  * @throws OverlayError when a directory cannot be opened.
  *
@@ -79,8 +80,6 @@ export async function support(
     readonly work?: DirRef;
   } = {},
 ): Promise<Support> {
-  const unknown = Object.keys(directories).find((key) => !['lower', 'upper', 'work'].includes(key));
-  if (unknown !== undefined) throw invalidArgument(unknown, directories, 'is not a known option');
   const refs = checkDirectories(directories);
   const features = await kernelFeatures();
   return {
@@ -103,7 +102,13 @@ interface Refs {
   readonly work?: NativeRef;
 }
 
-function checkDirectories({ lower, upper, work }: Parameters<typeof support>[0] & object): Refs {
+function checkDirectories(directories: Parameters<typeof support>[0] & object): Refs {
+  if (typeof directories !== 'object' || directories === null) {
+    throw invalidArgument('directories', directories, 'must be an object');
+  }
+  const unknown = Object.keys(directories).find((key) => !['lower', 'upper', 'work'].includes(key));
+  if (unknown !== undefined) throw invalidArgument(unknown, directories, 'is not a known option');
+  const { lower, upper, work } = directories;
   const lowers =
     lower === undefined ? undefined : Array.isArray(lower) ? (lower as DirRef[]) : [lower as DirRef];
   return {
@@ -202,8 +207,11 @@ async function optionAnswers({ fsopenErrno, nativeParser }: KernelFeatures): Pro
   );
   const probed =
     fsopenErrno === 0 && nativeParser
-      ? await binding().tryOptions(
-          pairs.map(([key, value]) => [key, value === '' ? null : Buffer.from(value)] as const),
+      ? await explained(
+          binding().tryOptions(
+            pairs.map(([key, value]) => [key, value === '' ? null : Buffer.from(value)] as const),
+          ),
+          'the options',
         )
       : undefined;
   const options: Record<string, Record<string, Answer>> = {};
@@ -213,7 +221,12 @@ async function optionAnswers({ fsopenErrno, nativeParser }: KernelFeatures): Pro
     options[key] ??= {};
     options[key][value] =
       errno === undefined
-        ? no('only a mount would tell', 'this kernel checks no option before the mount itself')
+        ? no(
+            'not tried',
+            fsopenErrno === 0
+              ? 'this kernel checks no option before the mount'
+              : `fsopen("overlay"): ${outcome(fsopenErrno)}`,
+          )
         : answer(errno === 0, shown, `SET ${shown}: ${outcome(errno)}`);
   }
   return options;
@@ -227,7 +240,7 @@ function inUseAnswer({ initialUserNamespace }: KernelFeatures): Answer {
 }
 
 async function userNamespaces(): Promise<UserNamespaces> {
-  const errno = await binding().tryUserNamespace();
+  const errno = await explained(binding().tryUserNamespace(), 'user namespaces');
   const most = readText('/proc/sys/user/max_user_namespaces');
   const settings: readonly (readonly [file: string, forbids: string])[] = [
     ['/proc/sys/user/max_user_namespaces', '0'],

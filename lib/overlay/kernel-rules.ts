@@ -75,10 +75,10 @@ export const kernelRules: readonly Rule[] = [
     code: 'ERR_OVERLAY_UPPER_IN_USE',
     step: 'check-in-use',
     find: (evidence) => {
-      const { failure, rehearsal } = evidence;
+      const { failure, rehearsal, plan } = evidence;
       const refused = failure?.step === 'check-in-use' && failure.role === 'upper';
       const refusedByIndex = failure?.step === 'create' && -failure.errno === errno.EBUSY;
-      if (!refused && !refusedByIndex && rehearsal?.inUse !== 'upper') return [];
+      if (!refused && !refusedByIndex && !(plan.checkInUse && rehearsal?.inUse === 'upper')) return [];
       const upper = shown(evidence, 'upper');
       return [{ detail: `the upper ${upper} ${inUse}`, path: upper }];
     },
@@ -88,10 +88,10 @@ export const kernelRules: readonly Rule[] = [
     code: 'ERR_OVERLAY_WORK_IN_USE',
     step: 'check-in-use',
     find: (evidence) => {
-      const { failure, rehearsal } = evidence;
+      const { failure, rehearsal, plan } = evidence;
       const refused =
         failure?.step === 'check-in-use' && failure.role === 'work' && -failure.errno === errno.EBUSY;
-      if (!refused && rehearsal?.inUse !== 'work') return [];
+      if (!refused && !(plan.checkInUse && rehearsal?.inUse === 'work')) return [];
       const work = shown(evidence, 'work');
       return [{ detail: `the work directory ${work} ${inUse}`, path: work }];
     },

@@ -38,6 +38,8 @@ export interface OverlayPlan {
   readonly upper?: string;
   readonly work?: string;
   readonly scratch: boolean;
+  /** Bytes. */
+  readonly scratchSize?: bigint;
   readonly target?: string;
   /** The kernel's own option names and values, in the order in which they are sent; flags are `true`. */
   readonly options: Readonly<Record<string, string | true>>;
@@ -239,6 +241,7 @@ function describePlan(native: NativePlan, found: readonly Finding[]): OverlayPla
     ...(upper === undefined ? {} : { upper: ref(upper) }),
     ...(work === undefined ? {} : { work: ref(work) }),
     scratch: native.scratch,
+    ...(native.scratchSize === undefined ? {} : { scratchSize: native.scratchSize }),
     ...(target === undefined ? {} : { target: ref(target) }),
     options: Object.fromEntries(
       native.options.map(([key, value]) => [

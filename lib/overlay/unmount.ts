@@ -75,7 +75,9 @@ export async function settled(
   if (pending.size === 0) return;
   const done = new AbortController();
   const signals = signal === undefined ? [done.signal] : [done.signal, signal];
-  const tired = sleep(timeout, undefined, { signal: AbortSignal.any(signals) }).catch(() => {});
+  const tired = sleep(Math.min(timeout, 2 ** 31 - 1), undefined, { signal: AbortSignal.any(signals) }).catch(
+    () => {},
+  );
   await Promise.race([Promise.allSettled(pending), tired]);
   done.abort();
 }

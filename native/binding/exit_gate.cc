@@ -40,6 +40,7 @@ static Result<void> sync_and_clear_marker(LiveMount& mount, Fd upper_for_sync) {
   const OpenLayer upper{std::move(mount.layers.upper), {}, {}};
   const OpenLayer work{std::move(mount.layers.work), {}, {}};
   if (sys::syncfs(upper_for_sync.get()) != 0) return failed("syncfs");
+  const Fd lock = TRY(lock_work_directory(work));  // nobody mounts between the question and the removal
   if (mount.can_tell_in_use) {
     const InUseAnswer in_use = probe_in_use(upper, work, mount.rung, mount.detached_layers);
     if (in_use.answer != InUse::no)

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include <array>
+#include <atomic>
 
 #include "sys.h"
 
@@ -62,10 +63,15 @@ int reflink(int directory) {
 // A directory of our own inside the probed one, with nothing in it when it goes.
 class Workshop {
  public:
-  explicit Workshop(int parent) : parent_(parent), name_(".overlayfs-probe-" + std::to_string(::getpid())) {
-    made_ = sys::mkdirat(parent_, name_.c_str(), 0700) == 0;
-    if (!made_) error_ = errno;
+  explicit Workshop(int parent) : parent_(parent) {
+    // A name that no other thread, process or earlier one has: taken ones are passed over.
+    static std::atomic<unsigned> count{0};
+    do {
+      name_ = ".overlayfs-probe-" + std::to_string(::getpid()) + "-" + std::to_string(++count);
+      made_ = sys::mkdirat(parent_, name_.c_str(), 0700) == 0;
+    } while (!made_ && errno == EEXIST);
     if (made_) directory_ = Fd(sys::openat(parent_, name_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    if (!directory_) error_ = errno;
   }
   Workshop(const Workshop&) = delete;
   Workshop& operator=(const Workshop&) = delete;

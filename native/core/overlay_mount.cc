@@ -38,6 +38,7 @@ class Mounting {
       return std::move(failure_);
     }
     done_ = true;
+    if (plan_.needs_file_handles) look_for_file_handles();
     hand_over_layers();
     return std::move(mounted_);
   }

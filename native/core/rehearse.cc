@@ -25,6 +25,8 @@ int nested_levels(int directory, int most) {
   while (const dirent* entry = ::readdir(entries.get())) {
     const std::string name = entry->d_name;
     if (name == "." || name == "..") continue;
+    // What is in there the kernel does not clean but refuses, and says why.
+    if (name == "incompat" && most == kCleanableLevels + 1) continue;
     deepest = std::max(deepest, 1);
     const Fd child(sys::openat(directory, name.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW));
     if (child) deepest = std::max(deepest, 1 + nested_levels(child.get(), most - 1));

@@ -89,6 +89,22 @@ describePrivileged('doctor()', () => {
     ]);
     await using _ = await mountOverlay(layers);
     expect(codes(await doctor(layers), 'error')).toEqual(['ERR_OVERLAY_UPPER_IN_USE']);
+    expect(codes(await doctor({ ...layers, checkInUse: false }), 'error')).toEqual([]);
+  });
+
+  it('tells a volatile marker from what cannot be cleaned', async () => {
+    const layers = scratch.layers();
+    await (await mountOverlay({ ...layers, volatile: true })).unmount();
+    expect(codes(await doctor(layers), 'error')).toEqual(['ERR_OVERLAY_VOLATILE_MARKER']);
+    expect(codes(await doctor({ ...layers, removeVolatileMarker: true }), 'error')).toEqual([]);
+  });
+
+  it('leaves to the report what only the mount tells: an index dropped for want of file handles', async () => {
+    const { upper, work, target } = scratch.layers();
+    const [a, b, merged] = ['a', 'b', 'o'].map((name) => scratch.directory(name));
+    mount('-t', 'overlay', 'o', '-o', `lowerdir=${a}:${b}`, merged ?? '');
+    await using overlay = await mountOverlay({ lower: merged ?? '', upper, work, target, index: true });
+    expect(overlay.report.degradations.map(({ code }) => code)).toEqual(['WARN_OVERLAY_OPTION_IGNORED']);
   });
 });
 

@@ -104,6 +104,15 @@ describePrivileged('support()', () => {
     expect({ mount, inUse }).toEqual({ mount: true, inUse: false });
   });
 
+  it('asks anew each time: a directory that is remounted answers otherwise', async () => {
+    const upper = scratch.directory('upper');
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'ro', 'x', upper]);
+    afterThisTest(() => execFileSync('umount', [upper]));
+    expect((await support({ upper })).upper?.whiteout.ok).toBe(false);
+    execFileSync('mount', ['-o', 'remount,rw', upper]);
+    expect((await support({ upper })).upper?.whiteout.ok).toBe(true);
+  });
+
   it('leaves no workshop behind in what it was shown', async () => {
     const upper = scratch.directory('upper');
     await Promise.all([support({ upper }), support({ upper }), support({ upper, work: upper })]);
