@@ -68,21 +68,16 @@ export const layerRules: readonly Rule[] = [
     code: 'ERR_OVERLAY_UPPER_IN_LOWER',
     step: 'check-in-lower',
     find: ({ layers, failure }) => {
-      const silently = 'the kernel would take it in silence, and the overlay would contain itself';
+      const silently = (inner: string, lower: string) =>
+        `${inner} lies inside the lower ${lower}; the kernel would take it in silence, and the overlay would contain itself`;
       if (failure?.step === 'check-in-lower' && failure.other !== undefined) {
-        const inner = layers.find(({ role }) => role === failure.role);
-        const outer = showPath(failure.other);
-        return [
-          {
-            detail: `${failure.role} ${inner?.shown} lies inside the lower ${outer}; ${silently}`,
-            path: inner?.shown,
-          },
-        ];
+        const path = layers.find(({ role }) => role === failure.role)?.shown;
+        return [{ detail: silently(`${failure.role} ${path}`, showPath(failure.other)), path }];
       }
-      return pairs(
-        containedPairs(writable(layers), having(layers, 'lower')),
-        (inner, outer) => `${inside(inner, outer)}; ${silently}`,
-      );
+      return containedPairs(writable(layers), having(layers, 'lower')).map(([inner, lower]) => ({
+        detail: silently(name(inner), lower.shown),
+        path: inner.shown,
+      }));
     },
     fix: 'Put upper and work outside every lower',
   },
