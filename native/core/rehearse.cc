@@ -18,9 +18,10 @@ constexpr int kCleanableLevels =
 // How many levels of entries lie below this directory, counted no further than `most`.
 int nested_levels(int directory, int most) {
   if (most == 0) return 0;
-  const int copy = sys::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-  const std::unique_ptr<DIR, int (*)(DIR*)> entries(copy < 0 ? nullptr : ::fdopendir(copy), ::closedir);
+  Fd copy(sys::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  const std::unique_ptr<DIR, int (*)(DIR*)> entries(copy ? ::fdopendir(copy.get()) : nullptr, ::closedir);
   if (!entries) return 0;
+  copy.release();  // the stream closes it
   int deepest = 0;
   while (const dirent* entry = ::readdir(entries.get())) {
     const std::string name = entry->d_name;
