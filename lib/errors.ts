@@ -75,6 +75,7 @@ export const errorCodes = {
   ERR_OVERLAY_ALREADY_ATTACHED: 'policy',
   ERR_OVERLAY_PATH_ESCAPES: 'policy',
   ERR_OVERLAY_PATH_NOT_UTF8: 'policy',
+  ERR_OVERLAY_XATTR_HIDDEN: 'policy',
   ERR_OVERLAY_EXITING: 'unpredictable',
 } as const satisfies Record<string, ErrorKind>;
 

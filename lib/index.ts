@@ -17,6 +17,7 @@ export { holders } from './inspect/holders.ts';
 export { type ListedLayer, listOverlays, type MountedOverlay } from './inspect/mount-table.ts';
 export type { OwnerTag } from './inspect/owner.ts';
 export { type Feature, type Support, support, type UserNamespaces } from './inspect/support.ts';
+export { type OpenLayers, openLayers } from './layer/stack.ts';
 export type { MountFlag, Propagation, Rung } from './native/binding.ts';
 export { doctor } from './overlay/doctor.ts';
 export { mountOverlay, planOverlay } from './overlay/mount.ts';

@@ -257,6 +257,27 @@ export interface NativeOpened {
   readonly opened: { readonly __overlayfs: unique symbol };
 }
 
+/** Directories that are open for us: closed by `closeDirectories`, or with the environment. */
+export interface NativeDirectories {
+  readonly fds: readonly number[];
+  readonly opened: { readonly __overlayfs: unique symbol };
+}
+
+/** A `LayerStack` with every default made explicit. */
+export interface NativeStack {
+  readonly lower: readonly NativeRef[];
+  readonly dataOnlyLower: readonly NativeRef[];
+  readonly upper?: NativeRef;
+  readonly work?: NativeRef;
+  readonly index: boolean;
+  readonly metacopy: boolean;
+  readonly userxattr: boolean;
+  readonly redirectDir: 'on' | 'follow' | 'nofollow';
+}
+
+/** What a verb that runs long looks at between two system calls. */
+export type NativeCancel = { readonly __overlayfs: unique symbol };
+
 /** Every export of the addon. Promises reject with {@link NativeError}. */
 export interface Binding {
   mountOverlay(plan: NativePlan): Promise<NativeMounted>;
@@ -302,6 +323,11 @@ export interface Binding {
   layers(handle: NativeHandle): NativeLayers;
   openInRoot(handle: NativeHandle, path: Buffer, flags: number, mode: number): Promise<NativeOpened>;
   closeOpened(opened: NativeOpened['opened']): void;
+  /** `O_PATH` descriptors, in the order of the refs. */
+  openDirectories(refs: readonly NativeRef[]): Promise<NativeDirectories>;
+  closeDirectories(opened: NativeDirectories['opened']): void;
+  newCancel(): NativeCancel;
+  cancel(token: NativeCancel): void;
 }
 
 /** The verbs of the test build alone: the named system call lets `skip` calls through, then fails `times` of them. */

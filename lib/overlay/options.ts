@@ -3,10 +3,20 @@
  * @module
  */
 import { constants as os } from 'node:os';
+import {
+  abortSignal,
+  boolean,
+  type Check,
+  closed,
+  directoryRefs,
+  oneOf,
+  record,
+  string,
+} from '../arguments.ts';
 import { invalidArgument } from '../errors.ts';
 import type { NativeRef, Propagation } from '../native/binding.ts';
 import { absolutePath, directoryRef } from '../paths.ts';
-import type { DirRef, LayerStack, PathLike } from '../types.ts';
+import type { LayerStack, PathLike } from '../types.ts';
 
 /** Flags of the mount itself (not of its superblock), as mount(8) names them. */
 export interface MountFlags {
@@ -84,22 +94,6 @@ interface LayerPaths {
   target: unknown;
 }
 
-type Check = (value: unknown, name: string) => void;
-
-const boolean: Check = (value, name) => {
-  if (typeof value !== 'boolean') throw invalidArgument(name, value, 'must be a boolean');
-};
-const string: Check = (value, name) => {
-  if (typeof value !== 'string') throw invalidArgument(name, value, 'must be a string');
-  if (value.includes('\0')) throw invalidArgument(name, value, 'must not contain a NUL byte');
-};
-const oneOf =
-  (...words: readonly string[]): Check =>
-  (value, name) => {
-    if (typeof value !== 'string' || !words.includes(value)) {
-      throw invalidArgument(name, value, `must be one of ${words.map((word) => `'${word}'`).join(', ')}`);
-    }
-  };
 const anything: Check = () => {};
 
 const catchable: readonly unknown[] = Object.keys(os.signals).filter(
@@ -155,9 +149,7 @@ const checks: Record<keyof OverlayOptions, Check> = {
       if (!catchable.includes(signal)) throw invalidArgument(name, signal, 'is no signal that can be caught');
     }
   },
-  signal: (value, name) => {
-    if (!(value instanceof AbortSignal)) throw invalidArgument(name, value, 'must be an AbortSignal');
-  },
+  signal: abortSignal,
 };
 
 const modelled: Readonly<Record<string, string>> = {
@@ -187,8 +179,8 @@ export function checkOptions(options: OverlayOptions): CheckedOptions {
   if (lower === undefined) throw invalidArgument('lower', lower, 'must be given');
   return {
     ...rest,
-    lower: refs(lower, 'lower'),
-    dataOnlyLower: dataOnlyLower === undefined ? [] : refs(dataOnlyLower, 'dataOnlyLower'),
+    lower: directoryRefs(lower, 'lower'),
+    dataOnlyLower: dataOnlyLower === undefined ? [] : directoryRefs(dataOnlyLower, 'dataOnlyLower'),
     ...(upper === undefined ? {} : { upper: directoryRef(upper, 'upper') }),
     ...(work === undefined ? {} : { work: directoryRef(work, 'work') }),
     ...(target === undefined ? {} : { target: absolutePath(target, 'target') }),
@@ -215,31 +207,9 @@ function copy(value: unknown): unknown {
   return typeof value === 'object' && value !== null ? { ...value } : value;
 }
 
-function refs(value: DirRef | readonly DirRef[], name: string): readonly NativeRef[] {
-  if (!Array.isArray(value)) return [directoryRef(value as DirRef, name)];
-  // Not map(), which leaves the holes of a sparse array as they are.
-  return Array.from(value, (ref: DirRef, index) => directoryRef(ref, `${name}[${index}]`));
-}
-
 function kernelOption(key: string, value: unknown, name: string): void {
   if (Object.hasOwn(modelled, key))
     throw invalidArgument(name, value, `has an option of its own: ${modelled[key]}`);
   if (key === '' || /[=,\0]/.test(key)) throw invalidArgument(name, key, 'is no option name');
   if (value !== true) string(value, name);
-}
-
-/** An object whose keys must all be known: a misspelt option must not be ignored. */
-export function closed(value: unknown, name: string, known: readonly string[]): Record<string, unknown> {
-  const object = record(value, name);
-  const unknown = Object.keys(object).find((key) => !known.includes(key));
-  if (unknown !== undefined)
-    throw invalidArgument(`${name}.${unknown}`, object[unknown], 'is not a known option');
-  return object;
-}
-
-function record(value: unknown, name: string): Record<string, unknown> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw invalidArgument(name, value, 'must be an object');
-  }
-  return value as Record<string, unknown>;
 }

@@ -4,10 +4,10 @@
  */
 
 import { binding } from '../addon.ts';
+import { closed } from '../arguments.ts';
 import { invalidArgument } from '../errors.ts';
 import { listOverlays, type MountedOverlay } from '../inspect/mount-table.ts';
 import { type OwnerTag, ownerState } from '../inspect/owner.ts';
-import { closed } from './options.ts';
 import { whileBusy } from './unmount.ts';
 
 /** One overlay that names a process of this package as its owner. */

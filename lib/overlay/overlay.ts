@@ -4,6 +4,7 @@
  */
 import type { FileHandle } from 'node:fs/promises';
 import { binding } from '../addon.ts';
+import { closed } from '../arguments.ts';
 import { invalidArgument, OverlayError, overlayError } from '../errors.ts';
 import type { NativeHandle, NativeMounted } from '../native/binding.ts';
 import { absolutePath, exactString, joinInside, pathBytes, showPath } from '../paths.ts';
@@ -17,7 +18,6 @@ import {
 } from './explain.ts';
 import { openFlags } from './open-flags.ts';
 import { openInRoot, openRoot } from './open-in-root.ts';
-import { closed } from './options.ts';
 import type { OverlayPlan, PreparedPlan } from './plan.ts';
 import type { MountReport } from './report.ts';
 import type { SignalGuard } from './signals.ts';

@@ -5,6 +5,7 @@
 import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { binding } from '../addon.ts';
+import { closed } from '../arguments.ts';
 import { invalidArgument, type OverlayError, overlayError } from '../errors.ts';
 import { publishUnmount } from '../events.ts';
 import { describeHolders, holders } from '../inspect/holders.ts';
@@ -13,7 +14,6 @@ import { exiting, isNativeError, nativeDetails, whatFailed } from '../native-err
 import { absolutePath, showPath } from '../paths.ts';
 import type { Holders, MountRef, PathLike } from '../types.ts';
 import { covered } from './explain.ts';
-import { closed } from './options.ts';
 
 /** How to unmount. */
 export interface UnmountOptions {

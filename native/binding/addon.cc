@@ -35,6 +35,10 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   verb("mountsBelow", mounts_below_verb);
   verb("openInRoot", open_in_root_verb);
   verb("closeOpened", close_opened_verb);
+  verb("openDirectories", open_directories_verb);
+  verb("closeDirectories", close_directories_verb);
+  verb("newCancel", new_cancel_verb);
+  verb("cancel", cancel_verb);
 #ifdef OVERLAYFS_FAULTS
   verb("planFault", plan_fault_verb);
   verb("clearFaults", clear_faults_verb);

@@ -93,6 +93,24 @@ uint64_t propagation_from(const Napi::Value& word) {
 
 std::vector<OverlayOption> options_from(const Napi::Value& value) { return each(value, option_from); }
 
+LayerStack stack_from(const Napi::Value& value) {
+  LayerStack stack;
+  if (!value.IsObject()) return stack;
+  const auto js = value.As<Napi::Object>();
+  stack.lower = directories_from(get(js, "lower"));
+  stack.data_only = directories_from(get(js, "dataOnlyLower"));
+  stack.upper = optional_directory(get(js, "upper"));
+  stack.work = optional_directory(get(js, "work"));
+  stack.index = truth(get(js, "index"));
+  stack.metacopy = truth(get(js, "metacopy"));
+  stack.userxattr = truth(get(js, "userxattr"));
+  const std::string redirect = text(get(js, "redirectDir"));
+  stack.redirect_dir = redirect == "on"         ? RedirectDir::on
+                       : redirect == "nofollow" ? RedirectDir::nofollow
+                                                : RedirectDir::follow;
+  return stack;
+}
+
 MountPlan plan_from(const Napi::Object& js) {
   MountPlan plan;
   plan.policy = truth(get(js, "policy"));

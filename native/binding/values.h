@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "../core/cancel.h"
+#include "../core/layer_stack.h"
 #include "../core/mount_info.h"
 #include "../core/overlay_mount.h"
 #include "exit_gate.h"
@@ -37,6 +39,8 @@ std::string bytes_from(const Napi::Value& value);       // Uint8Array
 DirectoryRef directory_from(const Napi::Value& value);  // Uint8Array | number
 std::vector<DirectoryRef> directories_from(const Napi::Value& value);
 std::vector<OverlayOption> options_from(const Napi::Value& value);  // [key, Uint8Array | null][]
+LayerStack stack_from(const Napi::Value& stack);
+Cancel cancel_from(const Napi::Value& token);  // none: null, which is never cancelled
 MountPlan plan_from(const Napi::Object& plan);
 uint64_t propagation_from(const Napi::Value& word);  // 'private' | 'slave' | 'shared' | 'unbindable'
 LiveMountPtr mount_from(const Napi::Value& handle);

@@ -41,6 +41,14 @@ Napi::Value mounts_below_verb(const Napi::CallbackInfo& info);
 Napi::Value open_in_root_verb(const Napi::CallbackInfo& info);
 Napi::Value close_opened_verb(const Napi::CallbackInfo& info);  // synchronous
 
+// layers.cc
+Napi::Value open_directories_verb(const Napi::CallbackInfo& info);
+Napi::Value close_directories_verb(const Napi::CallbackInfo& info);  // synchronous
+
+// cancel.cc, synchronous
+Napi::Value new_cancel_verb(const Napi::CallbackInfo& info);
+Napi::Value cancel_verb(const Napi::CallbackInfo& info);
+
 #ifdef OVERLAYFS_FAULTS
 // fault.cc, in the test build only
 Napi::Value plan_fault_verb(const Napi::CallbackInfo& info);

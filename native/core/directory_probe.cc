@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
-#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -16,8 +15,6 @@ namespace overlayfs {
 namespace {
 
 constexpr int kNotTried = -1;
-constexpr unsigned RENAME_WHITEOUT_FLAG = 4;  // RENAME_WHITEOUT and FICLONE, of headers that exclude others
-constexpr unsigned long FICLONE_REQUEST = 0x40049409;
 
 int outcome(long result) { return result < 0 ? errno : 0; }
 
@@ -57,7 +54,7 @@ int reflink(int directory) {
   // An empty clone succeeds on file systems that only pretend.
   const std::array<char, 4096> block{};
   if (::write(from.get(), block.data(), block.size()) < 0) return errno;
-  return outcome(::ioctl(to.get(), FICLONE_REQUEST, from.get()));
+  return outcome(sys::ficlone(to.get(), from.get()));
 }
 
 // A directory of our own inside the probed one, with nothing in it when it goes.
@@ -116,8 +113,8 @@ Result<std::vector<ProbeAnswer>> probe_directory(const DirectoryRef& ref, bool w
   answers.push_back({"trustedXattr", settable_attribute(file.get(), "trusted.overlay.opaque")});
   answers.push_back({"userXattr", settable_attribute(file.get(), "user.overlay.opaque")});
   answers.push_back({"whiteout", outcome(sys::mknodat(inside, "whiteout", S_IFCHR, 0))});
-  answers.push_back(
-      {"renameWhiteout", outcome(sys::renameat2(inside, "file", inside, "moved", RENAME_WHITEOUT_FLAG))});
+  answers.push_back({"renameWhiteout",
+                     outcome(sys::renameat2(inside, "file", inside, "moved", abi::rename_flag::WHITEOUT))});
   answers.push_back({"tmpfile", outcome(Fd(sys::openat(inside, ".", O_TMPFILE | O_RDWR, 0600)).get())});
   answers.push_back({"reflink", reflink(inside)});
   return answers;

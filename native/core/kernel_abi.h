@@ -43,16 +43,23 @@ constexpr unsigned long MS_RDONLY = 1, MS_NOSUID = 2, MS_NODEV = 4, MS_NOEXEC = 
 constexpr int MNT_DETACH = 2, UMOUNT_NOFOLLOW = 8;
 
 namespace statx_mask {  // STATX_*, which C libraries define as macros
-constexpr unsigned TYPE = 0x1, MODE = 0x2, NLINK = 0x4, INO = 0x100, MNT_ID = 0x1000, MNT_ID_UNIQUE = 0x4000;
+constexpr unsigned TYPE = 0x1, MODE = 0x2, NLINK = 0x4, UID = 0x8, GID = 0x10, ATIME = 0x20, MTIME = 0x40,
+                   CTIME = 0x80, INO = 0x100, SIZE = 0x200, BLOCKS = 0x400, BASIC_STATS = 0x7ff,
+                   MNT_ID = 0x1000, MNT_ID_UNIQUE = 0x4000;
 }
 constexpr uint64_t kStatxMountRoot = 0x2000;  // STATX_ATTR_MOUNT_ROOT, likewise
+struct StatxTime {
+  int64_t sec;
+  uint32_t nsec;
+  int32_t pad;
+};
 struct Statx {
   uint32_t mask, blksize;
   uint64_t attributes;
   uint32_t nlink, uid, gid;
   uint16_t mode, pad1;
   uint64_t ino, size, blocks, attributes_mask;
-  uint64_t times[8];
+  StatxTime atime, btime, ctime, mtime;
   uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
   uint64_t mnt_id;
   uint64_t spare[13];
@@ -62,7 +69,13 @@ static_assert(sizeof(Statx) == 256);
 struct OpenHow {
   uint64_t flags, mode, resolve;
 };
-constexpr uint64_t RESOLVE_IN_ROOT = 0x10;
+constexpr uint64_t RESOLVE_NO_XDEV = 0x01, RESOLVE_NO_SYMLINKS = 0x04, RESOLVE_BENEATH = 0x08,
+                   RESOLVE_IN_ROOT = 0x10;
+
+namespace rename_flag {  // RENAME_*, which <stdio.h> defines as macros
+constexpr unsigned NOREPLACE = 1, EXCHANGE = 2, WHITEOUT = 4;
+}
+constexpr unsigned long FICLONE = 0x40049409;
 
 struct MntIdReq {
   uint32_t size, spare;

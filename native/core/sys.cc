@@ -4,6 +4,8 @@
 #include <sched.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
+#include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -108,6 +110,41 @@ ssize_t readlinkat(int dirfd, const char* path, char* target, size_t size) {
 ssize_t getdents64(int fd, void* entries, size_t size) {
   return CALL("getdents64", syscall(SYS_getdents64, fd, entries, size));
 }
+int linkat(int from, const char* name, int to, const char* new_name, int flags) {
+  return CALL("linkat", ::linkat(from, name, to, new_name, flags));
+}
+int symlinkat(const char* target, int dirfd, const char* name) {
+  return CALL("symlinkat", ::symlinkat(target, dirfd, name));
+}
+
+int fchownat(int dirfd, const char* path, uid_t uid, gid_t gid, int flags) {
+  return CALL("fchownat", ::fchownat(dirfd, path, uid, gid, flags));
+}
+int fchmod(int fd, mode_t mode) { return CALL("fchmod", ::fchmod(fd, mode)); }
+int chmod(const char* path, mode_t mode) { return CALL("chmod", ::chmod(path, mode)); }
+int utimensat(int dirfd, const char* path, const struct timespec times[2], int flags) {
+  // Not libc's: it refuses an empty path, which AT_EMPTY_PATH is about.
+  return static_cast<int>(CALL("utimensat", syscall(SYS_utimensat, dirfd, path, times, flags)));
+}
+int ioctl(int fd, unsigned long request, void* argument) {
+  return CALL("ioctl", ::ioctl(fd, request, argument));
+}
+
+ssize_t read(int fd, void* bytes, size_t size) { return CALL("read", ::read(fd, bytes, size)); }
+ssize_t pread(int fd, void* bytes, size_t size, off_t at) {
+  return CALL("pread", ::pread(fd, bytes, size, at));
+}
+ssize_t write(int fd, const void* bytes, size_t size) { return CALL("write", ::write(fd, bytes, size)); }
+off_t lseek(int fd, off_t offset, int whence) { return CALL("lseek", ::lseek(fd, offset, whence)); }
+int ftruncate(int fd, off_t size) { return CALL("ftruncate", ::ftruncate(fd, size)); }
+ssize_t copy_file_range(int from, off_t* from_at, int to, off_t* to_at, size_t size) {
+  return CALL("copy_file_range", syscall(SYS_copy_file_range, from, from_at, to, to_at, size, 0u));
+}
+ssize_t sendfile(int to, int from, off_t* from_at, size_t size) {
+  return CALL("sendfile", ::sendfile(to, from, from_at, size));
+}
+int ficlone(int to, int from) { return CALL("ioctl:FICLONE", ::ioctl(to, abi::FICLONE, from)); }
+int fsync(int fd) { return CALL("fsync", ::fsync(fd)); }
 
 ssize_t fgetxattr(int fd, const char* name, void* value, size_t size) {
   return CALL("fgetxattr", ::fgetxattr(fd, name, value, size));
@@ -125,6 +162,16 @@ ssize_t llistxattr(const char* path, char* names, size_t size) {
 ssize_t lgetxattr(const char* path, const char* name, void* value, size_t size) {
   return CALL("lgetxattr", ::lgetxattr(path, name, value, size));
 }
+ssize_t getxattr(const char* path, const char* name, void* value, size_t size) {
+  return CALL("getxattr", ::getxattr(path, name, value, size));
+}
+ssize_t listxattr(const char* path, char* names, size_t size) {
+  return CALL("listxattr", ::listxattr(path, names, size));
+}
+int setxattr(const char* path, const char* name, const void* value, size_t size, int flags) {
+  return CALL("setxattr", ::setxattr(path, name, value, size, flags));
+}
+int removexattr(const char* path, const char* name) { return CALL("removexattr", ::removexattr(path, name)); }
 int inotify_init() { return CALL("inotify_init1", ::inotify_init1(IN_CLOEXEC)); }
 int inotify_add_watch(int fd, const char* path, uint32_t events) {
   return CALL("inotify_add_watch", ::inotify_add_watch(fd, path, events));
@@ -135,14 +182,17 @@ int syncfs(int fd) { return CALL("syncfs", ::syncfs(fd)); }
 int unshare(int flags) { return CALL("unshare", ::unshare(flags)); }
 int fchdir(int fd) { return CALL("fchdir", ::fchdir(fd)); }
 
+int name_to_handle_at(int dirfd, const char* path, struct file_handle* handle, int flags) {
+  int mount_id;
+  return CALL("name_to_handle_at", ::name_to_handle_at(dirfd, path, handle, &mount_id, flags));
+}
 bool has_file_handles(int fd) {
   struct {
     file_handle head;
     unsigned char bytes[MAX_HANDLE_SZ];
   } handle{};
   handle.head.handle_bytes = MAX_HANDLE_SZ;
-  int mount_id;
-  return CALL("name_to_handle_at", ::name_to_handle_at(fd, "", &handle.head, &mount_id, AT_EMPTY_PATH)) == 0;
+  return name_to_handle_at(fd, "", &handle.head, AT_EMPTY_PATH) == 0;
 }
 
 }  // namespace overlayfs::sys

@@ -9,6 +9,8 @@
 
 #include "kernel_abi.h"
 
+struct file_handle;  // <fcntl.h>
+
 namespace overlayfs::sys {
 
 // fsopen(2), fsconfig(2), fsmount(2), fspick(2)
@@ -40,15 +42,39 @@ int renameat2(int from, const char* name, int to, const char* new_name, unsigned
 int fstatat(int dirfd, const char* path, struct stat* result, int flags);
 ssize_t readlinkat(int dirfd, const char* path, char* target, size_t size);
 ssize_t getdents64(int fd, void* entries, size_t size);
+int linkat(int from, const char* name, int to, const char* new_name, int flags);
+int symlinkat(const char* target, int dirfd, const char* name);
 
-// fgetxattr(2), flistxattr(2), fremovexattr(2), llistxattr(2), lgetxattr(2), flock(2), syncfs(2), unshare(2),
-// name_to_handle_at(2)
+// fchownat(2), fchmod(2), chmod(2), utimensat(2), ioctl(2) for inode flags and file system uuids
+int fchownat(int dirfd, const char* path, uid_t uid, gid_t gid, int flags);
+int fchmod(int fd, mode_t mode);
+int chmod(const char* path, mode_t mode);
+int utimensat(int dirfd, const char* path, const struct timespec times[2], int flags);
+int ioctl(int fd, unsigned long request, void* argument);
+
+// read(2), pread(2), write(2), lseek(2), ftruncate(2), copy_file_range(2), sendfile(2), FICLONE, fsync(2)
+ssize_t read(int fd, void* bytes, size_t size);
+ssize_t pread(int fd, void* bytes, size_t size, off_t at);
+ssize_t write(int fd, const void* bytes, size_t size);
+off_t lseek(int fd, off_t offset, int whence);
+int ftruncate(int fd, off_t size);
+ssize_t copy_file_range(int from, off_t* from_at, int to, off_t* to_at, size_t size);
+ssize_t sendfile(int to, int from, off_t* from_at, size_t size);
+int ficlone(int to, int from);
+int fsync(int fd);
+
+// The xattr calls; those by path follow no symbolic link but /proc/self/fd/N, the way to what an O_PATH
+// descriptor stands for. flock(2), syncfs(2), unshare(2), name_to_handle_at(2)
 ssize_t fgetxattr(int fd, const char* name, void* value, size_t size);
 int fsetxattr(int fd, const char* name, const void* value, size_t size);
 ssize_t flistxattr(int fd, char* names, size_t size);
 int fremovexattr(int fd, const char* name);
 ssize_t llistxattr(const char* path, char* names, size_t size);
 ssize_t lgetxattr(const char* path, const char* name, void* value, size_t size);
+ssize_t getxattr(const char* path, const char* name, void* value, size_t size);
+ssize_t listxattr(const char* path, char* names, size_t size);
+int setxattr(const char* path, const char* name, const void* value, size_t size, int flags = 0);
+int removexattr(const char* path, const char* name);
 int inotify_init();  // inotify_init1(2)
 int inotify_add_watch(int fd, const char* path, uint32_t events);
 int inotify_rm_watch(int fd, int watch);
@@ -56,6 +82,7 @@ int flock(int fd, int operation);
 int syncfs(int fd);
 int unshare(int flags);
 int fchdir(int fd);
+int name_to_handle_at(int dirfd, const char* path, struct file_handle* handle, int flags);
 bool has_file_handles(int fd);  // name_to_handle_at(2) answers for it
 
 }  // namespace overlayfs::sys

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "directory.h"
 #include "sys.h"
 
 namespace overlayfs {
@@ -35,6 +36,30 @@ std::vector<std::string> split_names(const std::string& names) {
 Result<std::vector<std::string>> list_xattrs(int fd) {
   return split_names(TRY(
       read_sized("flistxattr", {}, [fd](char* to, size_t size) { return sys::flistxattr(fd, to, size); })));
+}
+
+Result<std::optional<std::string>> xattr_of(int fd, const std::string& name) {
+  const std::string path = fd_name(fd);
+  auto value = read_sized("getxattr", name, [&](char* to, size_t size) {
+    return sys::getxattr(path.c_str(), name.c_str(), to, size);
+  });
+  if (value) return std::optional(*std::move(value));
+  if (value.error().err == ENODATA || value.error().err == EOPNOTSUPP) return std::optional<std::string>();
+  return std::move(value).error();
+}
+
+Result<std::vector<Xattr>> xattrs_of(int fd) {
+  const std::string path = fd_name(fd);
+  auto names = read_sized("listxattr", {},
+                          [&](char* to, size_t size) { return sys::listxattr(path.c_str(), to, size); });
+  std::vector<Xattr> attributes;
+  if (!names && names.error().err == EOPNOTSUPP) return attributes;
+  if (!names) return std::move(names).error();
+  for (std::string& name : split_names(*names)) {
+    auto value = TRY(xattr_of(fd, name));
+    if (value) attributes.emplace_back(std::move(name), *std::move(value));
+  }
+  return attributes;
 }
 
 Result<std::vector<Xattr>> read_xattrs(const std::string& path) {

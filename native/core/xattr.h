@@ -1,6 +1,7 @@
 // Extended attributes, as bytes: names and values may hold anything.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,6 +14,11 @@ using Xattr = std::pair<std::string, std::string>;
 
 // Names of the attributes behind a readable descriptor.
 Result<std::vector<std::string>> list_xattrs(int fd);
+
+// Those of what any descriptor stands for, one opened with O_PATH too, a symbolic link's own among them. A
+// value that is not there is none; a file system without attributes has an empty list and no values.
+Result<std::vector<Xattr>> xattrs_of(int fd);
+Result<std::optional<std::string>> xattr_of(int fd, const std::string& name);
 
 // Every attribute of what `path` names; a symbolic link is looked at itself, never followed.
 Result<std::vector<Xattr>> read_xattrs(const std::string& path);

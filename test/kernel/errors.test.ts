@@ -13,6 +13,7 @@ import {
   listOverlays,
   mountOverlay,
   type OverlayOptions,
+  openLayers,
   unmount,
 } from '../../lib/index.ts';
 import { kernelFeatures } from '../../lib/inspect/kernel.ts';
@@ -65,6 +66,7 @@ const really: Partial<Record<ErrorCode, Provoke>> = {
     return (await freshLibrary()).mountOverlay({ lower: '/a', scratch: true });
   },
   ERR_OVERLAY_NO_PRIVILEGE: (l) => asNobody(() => mountOverlay(l)),
+  ERR_OVERLAY_XATTR_HIDDEN: (l) => asNobody(() => openLayers({ lower: l.lower })),
   ERR_OVERLAY_NO_DETACHED: mounting(({ target: _, ...l }) => ({ ...l, mountApi: 'mount' })),
   ERR_OVERLAY_OPTION_UNKNOWN: mounting((l) => ({ ...l, kernelOptions: { no_such_option: true } })),
   ERR_OVERLAY_OPTION_VALUE: mounting((l) => ({ ...l, kernelOptions: { fsync: 'sometimes' } })),

@@ -1,0 +1,30 @@
+// The way in to what lies in a layer: by names alone, below an open directory. No symbolic link, no `..` and
+// no mount in the layer leads out of it.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "fd.h"
+#include "result.h"
+
+namespace overlayfs {
+
+// openat2(2) with RESOLVE_BENEATH, NO_SYMLINKS and NO_XDEV; name by name where the kernel has no openat2(2),
+// or where the path is longer than one call takes. An empty path is the root itself. A symbolic link on the
+// way is ELOOP; at the end too, but for O_PATH, which then stands for the link. What leads out is EXDEV.
+// O_NONBLOCK is the caller's to give: opening a FIFO waits otherwise.
+Result<Fd> open_beneath(int root, const std::string& path, int flags, mode_t mode = 0);
+
+// A name in an open directory: what the calls that make, move and remove take.
+struct Place {
+  Fd parent;
+  std::string name;
+};
+
+// The place that a path below the root names, whether anything is there or not. The root itself has none:
+// EINVAL.
+Result<Place> place_beneath(int root, const std::string& path);
+
+}  // namespace overlayfs
