@@ -132,9 +132,15 @@ async function directoryAnswers({
   };
 }
 
-function mountAnswer({ fsopenErrno, sysAdmin }: KernelFeatures): Answer {
+function mountAnswer({ fsopenErrno, sysAdmin, filtered }: KernelFeatures): Answer {
   const evidence = `fsopen("overlay"): ${outcome(fsopenErrno)}`;
   if (!sysAdmin) return no('CAP_SYS_ADMIN is not in effect', evidence);
+  if (filtered.includes('mount')) {
+    return no(
+      'a seccomp filter or a security module refuses the mount calls',
+      `${evidence}; mount(2): EPERM`,
+    );
+  }
   return systemError(fsopenErrno).code === 'ENODEV'
     ? no('this kernel has no overlay file system', evidence)
     : yes('CAP_SYS_ADMIN is in effect', evidence);
@@ -142,6 +148,7 @@ function mountAnswer({ fsopenErrno, sysAdmin }: KernelFeatures): Answer {
 
 function rungAnswers(features: KernelFeatures): Support['rungs'] {
   const opened = features.fsopenErrno === 0;
+  const mount = features.sysAdmin && !features.filtered.includes('mount');
   const fsopen = `fsopen("overlay"): ${outcome(features.fsopenErrno)}`;
   return {
     'layer-fds': answer(
@@ -152,8 +159,8 @@ function rungAnswers(features: KernelFeatures): Support['rungs'] {
     ),
     'layer-names': answer(features.lowerdirAppend, 'layers by lowerdir+', 'SET lowerdir+', '6.7'),
     'joined-names': answer(opened, 'layers in one lowerdir', fsopen, '5.2'),
-    mount: answer(features.sysAdmin, 'mount(2)', 'CAP_SYS_ADMIN', '3.18'),
-    'mount-fd-names': answer(features.sysAdmin, 'mount(2) from /proc/self/fd', 'CAP_SYS_ADMIN', '4.0'),
+    mount: answer(mount, 'mount(2)', 'CAP_SYS_ADMIN', '3.18'),
+    'mount-fd-names': answer(mount, 'mount(2) from /proc/self/fd', 'CAP_SYS_ADMIN', '4.0'),
   };
 }
 

@@ -9,7 +9,7 @@ import { kernelFeatures } from '../inspect/kernel.ts';
 import type { DirectoryFacts, NativePlan, NativeRehearsal } from '../native/binding.ts';
 import { explained, whatFailed } from '../native-errors.ts';
 import type { Finding } from '../types.ts';
-import { type Layer, layerFacts } from './layer-facts.ts';
+import { isSymbolicLink, type Layer, layerFacts } from './layer-facts.ts';
 import { type CheckedOptions, checkOptions, type OverlayOptions } from './options.ts';
 import { draftPlan, inUseUnknown } from './plan.ts';
 import { planContext } from './plan-context.ts';
@@ -87,7 +87,8 @@ async function rehearse(plan: NativePlan): Promise<NativeRehearsal | undefined> 
 async function targetFacts(target: Buffer, mkdirTarget: boolean): Promise<DirectoryFacts | undefined> {
   const parent = Buffer.from(dirname(target.toString('latin1')), 'latin1');
   const [own, above] = await explained(binding().directoryFacts([target, parent]), 'the target');
-  return own?.error !== undefined && mkdirTarget ? above : own;
+  // A symbolic link to nothing is there for mkdir(2), and leads to nothing all the same.
+  return own?.error !== undefined && mkdirTarget && !isSymbolicLink(target) ? above : own;
 }
 
 function lowerPaths(layers: readonly Layer[]): Buffer[] {

@@ -102,7 +102,8 @@ export function inside(directory: Buffer, path: Buffer): boolean {
 
 const trimRoot = (path: string) => (path === '/' ? '' : path);
 
-function isSymbolicLink(ref: NativeRef): boolean {
+/** Whether the path itself is a symbolic link, wherever it leads. */
+export function isSymbolicLink(ref: NativeRef): boolean {
   if (typeof ref === 'number') return false;
   try {
     return lstatSync(ref).isSymbolicLink();

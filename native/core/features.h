@@ -26,7 +26,9 @@ struct KernelFeatures {
   bool sys_admin = false;  // CAP_SYS_ADMIN is in effect, in whatever user namespace this is
   std::vector<std::string>
       options;  // overlay option keys that this kernel takes; empty without the native parser
-  std::vector<std::string> filtered;  // calls that need no privilege and still gave EPERM: a seccomp filter
+  // Calls that gave EPERM although they need no privilege, or this process has it: a seccomp filter, or a
+  // security module.
+  std::vector<std::string> filtered;
 };
 
 KernelFeatures probe_kernel_features();

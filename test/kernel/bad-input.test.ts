@@ -352,6 +352,14 @@ refuses('a target that will not do', [
     (l, s) => ({ ...l, target: s.file('file'), mkdirTarget: true }),
   ],
   [
+    'a symbolic link to nothing, with mkdirTarget',
+    'ERR_OVERLAY_TARGET_NOT_FOUND',
+    (l, s) => {
+      symlinkSync('nowhere', s.path('link'));
+      return { ...l, target: s.path('link'), mkdirTarget: true };
+    },
+  ],
+  [
     'a loop of symbolic links',
     'ERR_OVERLAY_TARGET_UNREACHABLE',
     (l, s) => ({ ...l, target: link(s, 'link') }),
