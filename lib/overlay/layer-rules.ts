@@ -74,7 +74,7 @@ export const layerRules: readonly Rule[] = [
         const path = layers.find(({ role }) => role === failure.role)?.shown;
         return [{ detail: silently(`${failure.role} ${path}`, showPath(failure.other)), path }];
       }
-      return containedPairs(writable(layers), having(layers, 'lower')).map(([inner, lower]) => ({
+      return containedPairs(writable(layers), lowers(layers)).map(([inner, lower]) => ({
         detail: silently(name(inner), lower.shown),
         path: inner.shown,
       }));

@@ -73,7 +73,8 @@ KernelFeatures probe_kernel_features() {
   probe_unprivileged_calls(&features);
 
   auto context = FsContext::open("overlay");
-  // With CAP_SYS_ADMIN, EPERM is a seccomp filter or a security module; a mount on no path never gets further.
+  // With CAP_SYS_ADMIN, EPERM is a seccomp filter or a security module; a mount on no path never gets
+  // further.
   if (features.sys_admin && !context && context.error().err == EPERM) {
     features.filtered.emplace_back("fsopen");
     if (sys::mount("overlay", "", "overlay", 0, nullptr) != 0 && errno == EPERM)

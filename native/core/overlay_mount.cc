@@ -116,11 +116,15 @@ class Mounting {
 
   Result<void> check_containment(const OpenLayer& inner, const char* role) {
     at(Step::check_in_lower, role);
-    const Containment found = TRY(find_containing_lower(inner, spec_.lower));
-    mounted_.containment_verified &= found.verified;
-    if (!found.outer) return {};
-    failure_.other = plan_.lower[*found.outer].shown();
-    return SysError{ELOOP, "openat", "\"..\"", inner.path, {}};
+    for (const auto& [layers, refs] :
+         {std::pair(&spec_.lower, &plan_.lower), std::pair(&spec_.data_only_lower, &plan_.data_only_lower)}) {
+      const Containment found = TRY(find_containing_lower(inner, *layers));
+      mounted_.containment_verified &= found.verified;
+      if (!found.outer) continue;
+      failure_.other = (*refs)[*found.outer].shown();
+      return SysError{ELOOP, "openat", "\"..\"", inner.path, {}};
+    }
+    return {};
   }
 
   Result<void> check_in_use() {

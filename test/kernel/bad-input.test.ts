@@ -159,6 +159,11 @@ refuses('layers that lie badly to one another', [
     (l, s) => ({ ...l, work: s.directory('lower/work') }),
   ],
   [
+    'an upper inside a data-only lower',
+    'ERR_OVERLAY_UPPER_IN_LOWER',
+    (l, s) => ({ ...l, dataOnlyLower: [s.directory('data')], upper: s.directory('data/a/upper') }),
+  ],
+  [
     'an upper inside the last of many lowers',
     'ERR_OVERLAY_UPPER_IN_LOWER',
     (l, s) => ({
