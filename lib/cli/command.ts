@@ -4,6 +4,7 @@
  */
 import { OverlayError } from '../errors.ts';
 import { type Arguments, type Flags, readArguments } from './arguments.ts';
+import { inFlags, kebabCase } from './mount-flags.ts';
 import { errorFields, errorLines, type Paint, paintFor, toJson } from './output.ts';
 import { UsageError } from './usage.ts';
 
@@ -65,7 +66,7 @@ export function printFailure(program: string, what: string, error: unknown, json
   const usage = usageProblem(error);
   if (json) console.error(toJson({ error: errorFields(usage ?? error) }));
   else if (usage === undefined)
-    console.error(errorLines(`${program}: ${what}`, error, paintFor(process.stderr)));
+    console.error(errorLines(`${program}: ${what}`, error, paintFor(process.stderr), inFlags));
   else {
     const paint = paintFor(process.stderr);
     console.error(`${paint('red', `${program}: wrong usage`)}\n  ${paint('bold', 'why:')} ${usage.message}`);
@@ -90,11 +91,6 @@ function checkPositionals({ positionals }: Command, { positionals: given }: Argu
   if (missing !== undefined && !missing.startsWith('[')) throw new UsageError(`${missing} is missing`);
   const extra = given[positionals.length];
   if (extra !== undefined) throw new UsageError(`unexpected argument '${extra}'`);
-}
-
-/** `redirectDir` → `redirect-dir`. */
-export function kebabCase(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
 function help(name: string, summary: string, command: Command): string {

@@ -5,7 +5,7 @@
 import { doctor } from '../overlay/doctor.ts';
 import type { Finding } from '../types.ts';
 import type { Command } from './command.ts';
-import { mountFlags, mountOptions } from './mount-flags.ts';
+import { inFlags, mountFlags, mountOptions } from './mount-flags.ts';
 import { type Paint, printable } from './output.ts';
 
 /** Tells all that is wrong with a mount, and what is worth knowing; changes nothing. */
@@ -34,6 +34,6 @@ function shown({ severity, code, detail, fix }: Finding, paint: Paint): string {
   return [
     `${paint(colours[severity], severity)}: ${code}`,
     `  ${paint('bold', 'why:')} ${printable(detail)}`,
-    `  ${paint('bold', 'fix:')} ${printable(fix)}`,
+    `  ${paint('bold', 'fix:')} ${printable(inFlags(fix))}`,
   ].join('\n');
 }

@@ -132,3 +132,19 @@ function byteCount(text: string): bigint {
 }
 
 const camelCase = (name: string) => name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase());
+
+const optionName = /\b[a-z]+[A-Z][a-zA-Z]*\b/g;
+
+/** Advice that names options as a program has them, in the words of the command line. */
+export function inFlags(text: string): string {
+  return text
+    .replaceAll('listOverlays()', '`overlayfs ls`')
+    .replace(optionName, (name) =>
+      Object.hasOwn(mountFlags, kebabCase(name)) ? `--${kebabCase(name)}` : name,
+    );
+}
+
+/** `redirectDir` → `redirect-dir`. */
+export function kebabCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}

@@ -30,15 +30,20 @@ export function errorFields(error: unknown): Record<string, unknown> {
   return { ...fields, message: error.message };
 }
 
-/** What, why and fix: a line each. `what` is what the command could not do. */
-export function errorLines(what: string, error: unknown, paint: Paint): string {
+/** What, why and fix: a line each. `what` is what the command could not do; `inWords` puts the fix into its own words. */
+export function errorLines(
+  what: string,
+  error: unknown,
+  paint: Paint,
+  inWords: (fix: string) => string = (fix) => fix,
+): string {
   const { code, why, fix } = reason(error);
   const line = (label: string, text: string) =>
     `  ${paint('bold', label)} ${text.replaceAll('\n', '\n       ')}`;
   return [
     `${paint('red', what)}${code === undefined ? '' : ` (${code})`}`,
     line('why:', why),
-    line('fix:', fix),
+    line('fix:', inWords(fix)),
   ].join('\n');
 }
 

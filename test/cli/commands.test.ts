@@ -198,6 +198,8 @@ describePrivileged('overlayfs', () => {
     const bad = overlayfs('doctor', '-l', lower, '-u', `${lower}/hello`, '-w', work, target);
     expect({ status: bad.status, stderr: bad.stderr }).toEqual({ status: 1, stderr: '' });
     expect(bad.stdout).toMatch(/^error: ERR_OVERLAY_LAYER_NOT_DIRECTORY\n {2}why: .*\n {2}fix: /);
+    const nowhere = overlayfs('doctor', '-l', lower, scratch.path('no'));
+    expect(nowhere.stdout).toContain('set --mkdir-target, which makes one level');
     const good = overlayfs('doctor', '--json', '-l', lower, '-u', upper, '-w', work);
     expect(good.status).toBe(0);
     for (const finding of json(good)) {

@@ -1,8 +1,7 @@
 // The flags of `overlayfs mount` are the options of mountOverlay().
 import { describe, expect, it } from 'vitest';
 import { readArguments } from '../../lib/cli/arguments.ts';
-import { kebabCase } from '../../lib/cli/command.ts';
-import { mountFlags, mountOptions } from '../../lib/cli/mount-flags.ts';
+import { kebabCase, mountFlags, mountOptions } from '../../lib/cli/mount-flags.ts';
 import { checkOptions, type OverlayOptions } from '../../lib/overlay/options.ts';
 
 const options = (...args: string[]) => mountOptions(readArguments(args, mountFlags));
