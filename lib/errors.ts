@@ -2,6 +2,7 @@
  * Every failure of this package, as one class with a stable code, the reason and the way out.
  * @module
  */
+import { constants } from 'node:os';
 import { getSystemErrorMap, inspect } from 'node:util';
 import type { Finding, Holders } from './types.ts';
 
@@ -76,6 +77,27 @@ export const errorCodes = {
   ERR_OVERLAY_PATH_ESCAPES: 'policy',
   ERR_OVERLAY_PATH_NOT_UTF8: 'policy',
   ERR_OVERLAY_XATTR_HIDDEN: 'policy',
+  ERR_OVERLAY_WHITEOUT_IN_OPAQUE: 'policy',
+  ERR_OVERLAY_WHITEOUT_ON_OVERLAY: 'kernel',
+  ERR_OVERLAY_NOT_A_WHITEOUT: 'policy',
+  ERR_OVERLAY_LAYER_ROOT: 'policy',
+  ERR_OVERLAY_LAYER_WITHOUT_XATTRS: 'kernel',
+  ERR_OVERLAY_LAYERS_UNKNOWN: 'policy',
+  ERR_OVERLAY_WORK_NEEDED: 'policy',
+  ERR_OVERLAY_REDIRECT_REFUSED: 'kernel',
+  ERR_OVERLAY_METACOPY_REFUSED: 'kernel',
+  ERR_OVERLAY_LAYERS_OVERLAP: 'kernel',
+  ERR_OVERLAY_INDEX_REFUSED: 'kernel',
+  ERR_OVERLAY_HAS_INDEX: 'policy',
+  ERR_OVERLAY_RENAME_REFUSED: 'policy',
+  ERR_OVERLAY_RENAME_CHANGED: 'unpredictable',
+  ERR_OVERLAY_RENAME_HALF_DONE: 'unpredictable',
+  ERR_OVERLAY_TARGET_OVERLAPS: 'policy',
+  ERR_OVERLAY_TARGET_IN_USE: 'policy',
+  ERR_OVERLAY_APPLY_CONFLICT: 'policy',
+  ERR_OVERLAY_APPLY_HALF_DONE: 'unpredictable',
+  ERR_OVERLAY_FOREIGN_LAYER: 'policy',
+  ERR_OVERLAY_STREAM_CLOSED: 'policy',
   ERR_OVERLAY_EXITING: 'unpredictable',
 } as const satisfies Record<string, ErrorKind>;
 
@@ -159,9 +181,16 @@ export function overlayError(
 
 /** The system's name and words for an error number (negative, as in `node:fs`). */
 export function systemError(errno: number): { readonly code: string; readonly text: string } {
-  const [code, text] = getSystemErrorMap().get(errno) ?? [`errno ${-errno}`, 'unknown error'];
+  const [code, text] = getSystemErrorMap().get(errno) ?? beyondLibuv(errno);
   // libuv says this of sockets.
   return { code, text: code === 'ENOTSUP' ? 'operation not supported' : text };
+}
+
+// Errors of file systems that libuv has no words for.
+function beyondLibuv(errno: number): readonly [code: string, text: string] {
+  if (errno === -constants.errno.EDQUOT) return ['EDQUOT', 'disk quota exceeded'];
+  if (errno === -constants.errno.ESTALE) return ['ESTALE', 'stale file handle'];
+  return [`errno ${-errno}`, 'unknown error'];
 }
 
 /** An error as `node:fs` makes it, for what is wrong with a file inside an overlay. */
@@ -170,13 +199,16 @@ export function fileError(
   syscall: string,
   path: string,
   cause: unknown,
+  dest?: string,
 ): NodeJS.ErrnoException {
   const { code, text } = systemError(errno);
-  return Object.assign(new Error(`${code}: ${text}, ${syscall} '${path}'`, { cause }), {
+  const to = dest === undefined ? '' : ` -> '${dest}'`;
+  return Object.assign(new Error(`${code}: ${text}, ${syscall} '${path}'${to}`, { cause }), {
     errno,
     code,
     syscall,
     path,
+    ...(dest === undefined ? {} : { dest }),
   });
 }
 

@@ -26,12 +26,25 @@ export interface UnmountEvent {
   readonly error?: unknown;
 }
 
+/** Published on `overlayfs:copy-up` when a `copyUp()` has ended. */
+export interface CopyUpEvent {
+  /** Through a mounted overlay, by the kernel; otherwise the upper was written itself. */
+  readonly mounted: boolean;
+  /** Paths that were dealt with, those that were skipped included. */
+  readonly entries: number;
+  readonly bytes: bigint;
+  /** Milliseconds, the time that the consumer took included. */
+  readonly duration: number;
+  readonly error?: unknown;
+}
+
 const mountChannel = channel('overlayfs:mount');
 const unmountChannel = channel('overlayfs:unmount');
+const copyUpChannel = channel('overlayfs:copy-up');
 
 const debug = debuglog('overlayfs');
 if (debug.enabled) {
-  for (const one of [mountChannel, unmountChannel])
+  for (const one of [mountChannel, unmountChannel, copyUpChannel])
     one.subscribe((event, name) => debug('%s %O', name, event));
 }
 
@@ -43,4 +56,9 @@ export function publishMount(event: () => MountEvent): void {
 /** Tells the outcome of an unmount; costs nothing when nobody listens. */
 export function publishUnmount(event: () => UnmountEvent): void {
   if (unmountChannel.hasSubscribers) unmountChannel.publish(event());
+}
+
+/** Tells the outcome of copying up; costs nothing when nobody listens. */
+export function publishCopyUp(event: () => CopyUpEvent): void {
+  if (copyUpChannel.hasSubscribers) copyUpChannel.publish(event());
 }

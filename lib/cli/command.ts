@@ -20,7 +20,7 @@ export interface Outcome {
 
 /** One subcommand. */
 export interface Command {
-  /** The names of its arguments, as help shows them; those that may be left out are in brackets. */
+  /** The names of its arguments, as help shows them; those that may be left out are in brackets, and `…` is for more. */
   readonly positionals: readonly string[];
   readonly flags: Flags;
   readonly examples: readonly string[];
@@ -90,7 +90,8 @@ function checkPositionals({ positionals }: Command, { positionals: given }: Argu
   const missing = positionals[given.length];
   if (missing !== undefined && !missing.startsWith('[')) throw new UsageError(`${missing} is missing`);
   const extra = given[positionals.length];
-  if (extra !== undefined) throw new UsageError(`unexpected argument '${extra}'`);
+  const takesMore = positionals.at(-1)?.endsWith(' …]') === true;
+  if (extra !== undefined && !takesMore) throw new UsageError(`unexpected argument '${extra}'`);
 }
 
 function help(name: string, summary: string, command: Command): string {

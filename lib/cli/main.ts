@@ -27,6 +27,11 @@ const commands: Readonly<Record<string, Entry>> = {
     load: () => import('./support.ts'),
   },
   holders: { summary: 'Tell who keeps a mount busy', load: () => import('./holders.ts') },
+  'copy-up': {
+    summary: 'Copy files up ahead of time, through a mounted overlay',
+    load: () => import('./copy-up.ts'),
+  },
+  which: { summary: 'Tell which layer a path comes from, and why', load: () => import('./which.ts') },
   sweep: { summary: 'Unmount what killed processes left mounted', load: () => import('./sweep.ts') },
   demo: {
     summary: 'Tell one real story on a directory tree, and leave nothing',

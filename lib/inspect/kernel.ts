@@ -4,7 +4,7 @@
  */
 
 import { binding } from '../addon.ts';
-import type { KernelFeatures } from '../native/binding.ts';
+import type { KernelFeatures, Rung } from '../native/binding.ts';
 import { explained } from '../native-errors.ts';
 
 let known: { readonly euid: number | undefined; readonly features: Promise<KernelFeatures> } | undefined;
@@ -20,6 +20,15 @@ export function kernelFeatures(): Promise<KernelFeatures> {
     });
   }
   return known.features;
+}
+
+/** The ways in which this kernel can be asked whether a directory is in use, best first. */
+export function probeRungs({ layerFds, lowerdirAppend }: KernelFeatures): readonly Rung[] {
+  return [
+    ...(layerFds === 'none' ? [] : (['layer-fds'] as const)),
+    ...(lowerdirAppend ? (['layer-names'] as const) : []),
+    'mount',
+  ];
 }
 
 const demands = new Map<string, Promise<boolean>>();

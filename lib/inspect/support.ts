@@ -3,7 +3,6 @@
  * @module
  */
 import { readFileSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
 import { release } from 'node:os';
 import { binding } from '../addon.ts';
 import { invalidArgument, systemError } from '../errors.ts';
@@ -14,6 +13,7 @@ import type { DirRef } from '../types.ts';
 import { type Answer, answer, no, yes } from './answer.ts';
 import { type DirectorySupport, directorySupport } from './directory-support.ts';
 import { kernelFeatures } from './kernel.ts';
+import { moduleParameters } from './module-parameters.ts';
 
 /** What {@link support} tells. */
 export interface Support {
@@ -208,12 +208,16 @@ const optionValues: Readonly<Record<string, readonly string[]>> = {
   nooverride_creds: [''],
 };
 
-async function optionAnswers({ fsopenErrno, nativeParser }: KernelFeatures): Promise<Support['options']> {
+async function optionAnswers({
+  fsopenErrno,
+  nativeParser,
+  sysAdmin,
+}: KernelFeatures): Promise<Support['options']> {
   const pairs = Object.entries(optionValues).flatMap(([key, values]) =>
     values.map((value) => [key, value] as const),
   );
   const probed =
-    fsopenErrno === 0 && nativeParser
+    fsopenErrno === 0 && (nativeParser || sysAdmin)
       ? await explained(
           binding().tryOptions(
             pairs.map(([key, value]) => [key, value === '' ? null : Buffer.from(value)] as const),
@@ -231,10 +235,10 @@ async function optionAnswers({ fsopenErrno, nativeParser }: KernelFeatures): Pro
         ? no(
             'not tried',
             fsopenErrno === 0
-              ? 'this kernel checks no option before the mount'
+              ? 'this kernel checks no option before the mount, and mounting needs CAP_SYS_ADMIN'
               : `fsopen("overlay"): ${outcome(fsopenErrno)}`,
           )
-        : answer(errno === 0, shown, `SET ${shown}: ${outcome(errno)}`);
+        : answer(errno === 0, shown, `${nativeParser ? 'SET' : 'CREATE with'} ${shown}: ${outcome(errno)}`);
   }
   return options;
 }
@@ -263,13 +267,6 @@ async function userNamespaces(): Promise<UserNamespaces> {
         : no(`${forbidding[0]} is ${forbidding[1]}`, forbidding[0]),
     ...(most === undefined ? {} : { most: BigInt(most) }),
   };
-}
-
-async function moduleParameters(): Promise<Record<string, string>> {
-  const directory = '/sys/module/overlay/parameters';
-  const names = await readdir(directory).catch(() => []);
-  const values = await Promise.all(names.map((name) => readFile(`${directory}/${name}`, 'utf8')));
-  return Object.fromEntries(names.map((name, i) => [name, values[i]?.trim() ?? '']));
 }
 
 function readText(file: string): string | undefined {

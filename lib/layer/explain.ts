@@ -40,15 +40,17 @@ export function explainLayer(error: unknown): unknown {
 
 /**
  * Why something inside a layer could not be done: an error as `node:fs` makes it, with the path inside the layer. What leads
- * out of the layer (a symbolic link on the way, a mount in it) is `ERR_OVERLAY_PATH_ESCAPES`.
+ * out of the layer (a symbolic link on the way, a mount in it) is `ERR_OVERLAY_PATH_ESCAPES`. That of a layer itself is
+ * told as {@link explainLayer} does.
  */
 export function explainInside(error: unknown, path: Buffer): unknown {
   if (!isNativeError(error)) return error;
+  if (error.layer === true) return explainLayer(error);
   const { ECANCELED, EMFILE, ENFILE, ELOOP, EXDEV } = errno;
   if ([ECANCELED, EMFILE, ENFILE].includes(-error.errno)) {
     return explainNative(error, 'ERR_OVERLAY_UNREACHABLE', showPath(path));
   }
-  const opening = error.syscall === 'openat2' || error.syscall === 'openat';
+  const opening = ['openat2', 'openat', 'statx'].includes(error.syscall);
   if (opening && [ELOOP, EXDEV].includes(-error.errno)) {
     return overlayError(
       'ERR_OVERLAY_PATH_ESCAPES',

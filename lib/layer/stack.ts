@@ -7,7 +7,7 @@ import { boolean, type Check, closed, directoryRefs, oneOf } from '../arguments.
 import { invalidArgument, overlayError } from '../errors.ts';
 import { kernelFeatures } from '../inspect/kernel.ts';
 import type { NativeStack } from '../native/binding.ts';
-import { directoryRef, pathBytes } from '../paths.ts';
+import { directoryRef, pathBytes, showPath } from '../paths.ts';
 import type { DirRef, LayerSource, LayerStack, PathLike } from '../types.ts';
 import { explainLayer } from './explain.ts';
 
@@ -98,11 +98,21 @@ export function checkStack(source: LayerStack | LayerSource): CheckedStack {
   };
 }
 
-/** The stack with the defaults of a mount, for the native side. */
+/** A stack with every default made explicit. */
+export interface SettledStack {
+  readonly native: NativeStack;
+  readonly xattrPrefix: 'trusted.overlay.' | 'user.overlay.';
+  /** `trusted.*` cannot be read, and the caller knows that. */
+  readonly xattrsHidden: boolean;
+}
+
+/** The stack with the defaults of a mount, for the native side. `assumeNoXattrs`: attributes that are hidden are no error. */
 export async function settleStack(
   stack: CheckedStack,
-): Promise<{ readonly native: NativeStack; readonly xattrPrefix: 'trusted.overlay.' | 'user.overlay.' }> {
-  const userxattr = await overlayXattrsAreUser(stack.userxattr);
+  { assumeNoXattrs = false }: { readonly assumeNoXattrs?: boolean } = {},
+): Promise<SettledStack> {
+  const hidden = await overlayXattrsAreHidden(stack.userxattr);
+  const userxattr = hidden && assumeNoXattrs ? false : await overlayXattrsAreUser(stack.userxattr);
   const metacopy = stack.metacopy ?? false;
   return {
     native: {
@@ -113,6 +123,7 @@ export async function settleStack(
       redirectDir: stack.redirectDir ?? (userxattr ? 'nofollow' : metacopy ? 'on' : 'follow'),
     },
     xattrPrefix: userxattr ? 'user.overlay.' : 'trusted.overlay.',
+    xattrsHidden: hidden,
   };
 }
 
@@ -121,13 +132,31 @@ export async function settleStack(
  * Without CAP_SYS_ADMIN in the initial user namespace `trusted.*` reads as if nothing were there: that is an error.
  */
 export async function overlayXattrsAreUser(userxattr: boolean | undefined): Promise<boolean> {
-  const { initialUserNamespace, sysAdmin } = await kernelFeatures();
-  const user = userxattr ?? !initialUserNamespace;
-  if (user || (initialUserNamespace && sysAdmin)) return user;
+  if (!(await overlayXattrsAreHidden(userxattr))) {
+    return userxattr ?? !(await kernelFeatures()).initialUserNamespace;
+  }
   throw overlayError(
     'ERR_OVERLAY_XATTR_HIDDEN',
     'trusted.overlay.* attributes read as absent without CAP_SYS_ADMIN in the initial user namespace (xattr(7))',
     'Run it as root, or use layers that were written with userxattr and set userxattr: true',
+  );
+}
+
+async function overlayXattrsAreHidden(userxattr: boolean | undefined): Promise<boolean> {
+  const { initialUserNamespace, sysAdmin } = await kernelFeatures();
+  const user = userxattr ?? !initialUserNamespace;
+  return !user && !(initialUserNamespace && sysAdmin);
+}
+
+/** An index lies in the work directory: what needs it is not guessed without. `path` counts its links with one. */
+export function workMustBeGiven({ index, upper, work }: NativeStack, path?: Buffer): void {
+  if (upper === undefined || work !== undefined || !(index || path !== undefined)) return;
+  const why = path === undefined ? 'index is on' : `${showPath(path)} counts its links with an index`;
+  throw overlayError(
+    'ERR_OVERLAY_WORK_NEEDED',
+    `${why}, and the index lies in the work directory, which is not given`,
+    'Give `work`',
+    path === undefined ? {} : { path: showPath(path) },
   );
 }
 

@@ -32,6 +32,10 @@ export interface NativeError {
   readonly arguments: Buffer;
   readonly path?: Buffer;
   readonly kernel?: Buffer;
+  /** Of verbs that look into layers: it is a layer itself that could not be opened. */
+  readonly layer?: true;
+  /** Of a path of the merged view: what the kernel refuses on the way. */
+  readonly refused?: NativePlace & { readonly why: NativeRefusal };
 }
 
 /** A rung that this kernel does not have, found by trying it. */
@@ -275,8 +279,239 @@ export interface NativeStack {
   readonly redirectDir: 'on' | 'follow' | 'nofollow';
 }
 
+/** A place in a layer by the kernel's number: 0 the upper, then the lowers, then data-only layers; -1 the work directory. */
+export interface NativePlace {
+  readonly layer: number;
+  readonly path: Buffer;
+}
+
+/** What layers are called in this mount namespace; empty: nothing. */
+export interface NativeLayerNames {
+  /** By the kernel's numbers. */
+  readonly roots: readonly Buffer[];
+  readonly work: Buffer;
+}
+
+/** Layers that are open to be read as one tree. */
+export type NativeMergedView = { readonly __overlayfs: unique symbol };
+
+/** What `whichLayer` resolves with. Errnos are negative; 0 is success. */
+export interface NativeWhichLayer extends NativeLayerNames {
+  /** What the kernel answers of the path. */
+  readonly errno: number;
+  readonly mode: number;
+  /** What opening it answers, though it exists. */
+  readonly dataErrno: number;
+  readonly merged: readonly NativePlace[];
+  readonly serves?: NativePlace;
+  readonly data?: NativePlace;
+  readonly refused?: NativePlace & { readonly why: NativeRefusal };
+  readonly way: readonly (NativePlace & { readonly kind: LayerStepKind; readonly redirect: Buffer })[];
+  readonly hidden: readonly (NativePlace & {
+    readonly why: HidingReason;
+    readonly mode: number;
+    readonly by: NativePlace;
+  })[];
+  readonly ignored: readonly (NativePlace & {
+    readonly why: 'other-namespace' | 'opaque-value' | 'index-off' | 'fuse-overlayfs';
+    readonly name: Buffer;
+    readonly value: Buffer;
+  })[];
+}
+
+/** Why the kernel will not look a name up. */
+export type NativeRefusal =
+  | 'redirect-not-followed'
+  | 'metacopy-off'
+  | 'redirect-malformed'
+  | 'redirect-bad-name'
+  | 'metacopy-malformed'
+  | 'data-missing'
+  | 'layer-inside-layer'
+  | 'index-bad'
+  | 'origin-mismatch';
+
+/** What has a say in where a path comes from. */
+export type LayerStepKind = 'opaque' | 'redirect' | 'metacopy' | 'index' | 'whiteout' | 'xattr-whiteout';
+
+/** Why something in a layer does not show through. */
+export type HidingReason = 'whiteout' | 'opaque' | 'redirect' | 'file' | 'directory';
+
+/** What `applyChanges` has open: layers, target, and what it was given to do. */
+export type NativeApply = { readonly __overlayfs: unique symbol };
+
+/** How an entry of the target differs from the before-view. */
+export type ConflictReason = 'missing' | 'exists' | 'type' | 'content' | 'metadata' | 'parent' | 'mount';
+
+/** The first difference that concerns a change, which is named by its place among those that were handed over. */
+export interface NativeConflict {
+  readonly change: number;
+  readonly reason: ConflictReason;
+  readonly path: Buffer;
+  readonly forcible: boolean;
+}
+
+/** What was carried out. */
+export interface NativeApplied {
+  /** By change: 1 where it was left out. */
+  readonly decisions: Buffer;
+  readonly bytes: bigint;
+  /** Files, by `clone`, `copy_file_range`, `sendfile`, `read-write`. */
+  readonly methods: readonly number[];
+  readonly dropped: readonly (readonly [change: number, xattr: Buffer])[];
+}
+
+/** What `applyRun` rejects with. */
+export interface NativeApplyFailure extends NativeError {
+  /** In the target. */
+  readonly place: Buffer;
+  /** The changes that could not be taken back. */
+  readonly applied: readonly number[];
+  /** The name, in the target, of the directory that holds what could not be put back; empty: nothing. */
+  readonly left: Buffer;
+}
+
+/** A walk over the changes of an upper. Opaque here; ends with `closeChanges`, or when nobody has it any more. */
+export type NativeChanges = { readonly __overlayfs: unique symbol };
+
+/** How to walk. */
+export interface NativeChangeOptions {
+  readonly compare: 'metadata' | 'content' | 'none';
+  readonly inOrder: boolean;
+  readonly renames: boolean;
+  readonly expand: boolean;
+  readonly dirTimes: boolean;
+  readonly include: readonly Buffer[];
+  readonly exclude: readonly Buffer[];
+  readonly threads: number;
+}
+
+/** About a thousand changes. */
+export interface NativeChangeBatch {
+  readonly count: number;
+  /** `native/core/change_record.cc` packs, `lib/changes/decode.ts` unpacks. */
+  readonly records: Buffer;
+  /** How many of each kind, in the order of `changeKinds`. */
+  readonly kinds: readonly number[];
+  readonly errors: readonly NativeChangeError[];
+  readonly ended: boolean;
+  readonly consistent: boolean;
+  readonly scannedLower: boolean;
+  readonly renamesCut: boolean;
+}
+
+/** What could not be looked at: a call that failed, what the kernel refuses, or what these options do not stand for. */
+export interface NativeChangeError {
+  readonly path: Buffer;
+  readonly error?: NativeError;
+  readonly refused?: NativePlace & { readonly why: NativeRefusal };
+  readonly artefact?: 'fuse-overlayfs' | 'aufs' | 'nlink';
+}
+
 /** What a verb that runs long looks at between two system calls. */
 export type NativeCancel = { readonly __overlayfs: unique symbol };
+
+/** What became of a batch: one byte for each path (0: it was not come to), and the first failure. */
+export interface NativeBatch {
+  readonly outcomes: Buffer;
+  readonly failure?: NativeBatchFailure;
+}
+
+/** Why a path of a batch was refused. */
+export interface NativeBatchFailure extends NativeError {
+  readonly index: number;
+  /** The whole path, where it is not the batch's own. */
+  readonly below?: Buffer;
+  readonly refusal:
+    | 'none'
+    | 'in-opaque'
+    | 'on-overlay'
+    | 'not-whiteout'
+    | 'marked-x'
+    | 'root'
+    | 'without-xattrs'
+    | 'malformed';
+}
+
+/** Paths in a layer, in one buffer: each ended by a NUL. */
+export type NativePaths = Buffer;
+/** What became of some paths, packed: one crossing for all of them. */
+export interface NativeCopyUpBatch {
+  /** Each ended by a NUL byte. */
+  readonly paths: Buffer;
+  /** Indices into the methods: clone, copy_file_range, sendfile, read-write, kernel, skipped. */
+  readonly methods: Uint8Array;
+  readonly bytes: BigUint64Array;
+  readonly cloned: Uint8Array;
+  readonly reasons: readonly (readonly [index: number, reason: Buffer])[];
+}
+
+/** What refuses a copy-up, where it is no system call's error of one path. */
+export type CopyUpRefusal =
+  | 'open-layer'
+  | 'work-locked'
+  | 'upper-in-use'
+  | 'work-in-use'
+  | 'work-on-other-mount'
+  | 'has-index'
+  | 'work-needed'
+  | 'unwritable';
+
+/** An error with what it means for a copy-up. */
+export interface NativeCopyUpError extends NativeError {
+  readonly refusal?: CopyUpRefusal;
+}
+
+/** What is to be copied up without a mount. */
+export interface NativeCopyUpOrder {
+  readonly paths: readonly Buffer[];
+  readonly recursive: boolean;
+  readonly concurrency: number;
+  readonly rungs: readonly Rung[];
+  readonly detachedLayers: boolean;
+  readonly canTellInUse: boolean;
+}
+
+/** A copy-up under way: locks and staging directory are held until `closeCopyUp`, or with the environment. */
+export type NativeCopyUp = { readonly __overlayfs: unique symbol };
+/** A copy-up through a mount, between two batches: closed by `closeMountedCopyUp`, or with the environment. */
+export type NativeMountedCopyUp = { readonly __overlayfs: unique symbol };
+
+/** What work on native threads counts as it goes. */
+export type NativeProgress = { readonly __overlayfs: unique symbol };
+
+/** What `rename` is to do. */
+export interface NativeRenamePlan {
+  readonly from: Buffer;
+  readonly to: Buffer;
+  readonly noreplace: boolean;
+  readonly exchange: boolean;
+  readonly cancel: NativeCancel;
+  readonly progress?: NativeProgress;
+}
+
+/** What `rename` resolves with. */
+export interface NativeRenamed {
+  /** False: the kernel did it in one call. */
+  readonly copied: boolean;
+  readonly entries: number;
+  readonly bytes: bigint;
+}
+
+/** What `rename` rejects with. */
+export interface NativeRenameFailure extends NativeError {
+  /**
+   * Where it ended; only after `half-done` anything has changed. `overlay`: the mount could not be reached; `rename`: the
+   * call itself was refused; `copy`: the copy could not be made.
+   */
+  readonly how: 'overlay' | 'rename' | 'refused' | 'changed' | 'copy' | 'half-done';
+  /** What is left where it should be gone: how many, and the first few. */
+  readonly remaining: bigint;
+  readonly remains: readonly Buffer[];
+  /** A directory beside the target that could not be taken back. */
+  readonly staging?: Buffer;
+  readonly stagingError?: NativeError;
+}
 
 /** Every export of the addon. Promises reject with {@link NativeError}. */
 export interface Binding {
@@ -310,7 +545,7 @@ export interface Binding {
   holders(mount: NativeRef | bigint): Promise<NativeHolders>;
   /** Rejects when a layer cannot be opened. */
   rehearse(plan: NativePlan): Promise<NativeRehearsal>;
-  /** The errno that refuses each option, set alone; 0 when it is taken. */
+  /** The errno that refuses each option, alone; 0 when it is taken. Before Linux 6.5 it rejects without privilege. */
   tryOptions(options: readonly (readonly [key: string, value: Buffer | null])[]): Promise<readonly number[]>;
   probeDirectory(ref: NativeRef, writable: boolean): Promise<NativeDirectoryProbe>;
   /** The errno that refuses a new user namespace; 0 when it is allowed. */
@@ -326,9 +561,145 @@ export interface Binding {
   /** `O_PATH` descriptors, in the order of the refs. */
   openDirectories(refs: readonly NativeRef[]): Promise<NativeDirectories>;
   closeDirectories(opened: NativeDirectories['opened']): void;
+  /** Outcomes: 1 made, 2 linked, 3 present, 4 replaced. */
+  createWhiteouts(
+    layer: NativeRef,
+    paths: NativePaths,
+    xattrPrefix: string,
+    options: { readonly form: 'device' | 'xattr'; readonly share: boolean; readonly replace: boolean },
+    cancel: NativeCancel,
+  ): Promise<NativeBatch>;
+  /** Outcomes: 1 none, 2 device, 3 xattr, 4 aufs. */
+  whiteoutForms: NativeBatchVerb;
+  removeWhiteouts: NativeBatchVerb;
+  renameWithWhiteout(
+    layer: NativeRef,
+    from: Buffer,
+    to: Buffer,
+    xattrPrefix: string,
+    replace: boolean,
+  ): Promise<NativeBatchFailure | undefined>;
+  /** Outcomes, what was there before: 1 none, 2 xattr, 3 fuse-overlayfs, 4 aufs. */
+  setOpaque: NativeBatchVerb;
+  clearOpaque: NativeBatchVerb;
+  opaqueForms: NativeBatchVerb;
+  /** `packed`: native/core/layer_xattr.h says how. */
+  readOverlayXattrs(
+    layer: NativeRef,
+    paths: NativePaths,
+    xattrPrefix: string,
+    cancel: NativeCancel,
+  ): Promise<NativeBatch & { readonly packed: Buffer }>;
+  /**
+   * Names behind the prefix, and values each behind its length (u32, little-endian): one of each for every path. With a
+   * malformed one among them nothing is written.
+   */
+  writeOverlayXattrs(
+    layer: NativeRef,
+    paths: NativePaths,
+    names: NativePaths,
+    values: Buffer,
+    xattrPrefix: string,
+    cancel: NativeCancel,
+  ): Promise<NativeBatch>;
+  stripOverlayXattrs(
+    layer: NativeRef,
+    paths: NativePaths,
+    xattrPrefix: string,
+    unescaping: boolean,
+    recursive: boolean,
+    cancel: NativeCancel,
+  ): Promise<NativeBatch & { readonly removed: number; readonly unescaped: number }>;
+  /** Synchronous; the name behind the prefix. Packed as those of `readOverlayXattrs`. */
+  decodeOverlayXattr(name: Buffer, value: Buffer): Buffer;
+  upperInUse(ref: NativeRef, rung: Rung, detachedLayers: boolean): Promise<'no' | 'upper' | 'unknown'>;
+  /** A path as names alone: no leading slash, no `.`, no `..`. */
+  whichLayer(stack: NativeStack, path: Buffer): Promise<NativeWhichLayer>;
+  /** Rejects with {@link NativeCopyUpError}. */
+  openCopyUp(
+    stack: NativeStack,
+    order: NativeCopyUpOrder,
+  ): Promise<{ readonly session: NativeCopyUp; readonly inUseUnknown: string }>;
+  /** `error` is what ended it, after the results; one call at a time. */
+  nextCopyUp(
+    session: NativeCopyUp,
+    cancel: NativeCancel,
+  ): Promise<NativeCopyUpBatch & { readonly more: boolean; readonly error?: NativeCopyUpError }>;
+  copyUpProgress(session: NativeCopyUp): { readonly entries: number; readonly bytes: bigint };
+  closeCopyUp(session: NativeCopyUp): Promise<void>;
+  /** `overlay` is a handle, or any directory of an overlay, which then is the root; `paths` are ended by NUL bytes. */
+  openMountedCopyUp(
+    overlay: NativeHandle | NativeRef,
+    paths: Buffer,
+    options: {
+      readonly recursive: boolean;
+      readonly concurrency: number;
+      readonly metacopy: boolean;
+      readonly progress?: NativeProgress;
+    },
+  ): Promise<NativeMountedCopyUp>;
+  /** An empty batch is the end. */
+  nextMountedCopyUp(run: NativeMountedCopyUp, cancel: NativeCancel): Promise<NativeCopyUpBatch>;
+  closeMountedCopyUp(run: NativeMountedCopyUp): void;
+  rename(handle: NativeHandle, plan: NativeRenamePlan): Promise<NativeRenamed>;
+  newProgress(): NativeProgress;
+  readProgress(progress: NativeProgress): { readonly entries: number; readonly bytes: bigint };
+  openMergedView(stack: NativeStack): Promise<NativeLayerNames & { readonly view: NativeMergedView }>;
+  /** Verbs that are under way go on; later ones fail with EBADF. */
+  closeMergedView(view: NativeMergedView): void;
+  /** Packed: lib/changes/merged-record.ts reads it. Paths as for `whichLayer`. */
+  mergedList(view: NativeMergedView, path: Buffer, withStats: boolean): Promise<Buffer>;
+  mergedStat(view: NativeMergedView, path: Buffer): Promise<Buffer>;
+  mergedOpen(view: NativeMergedView, path: Buffer): Promise<NativeOpened>;
+  mergedLink(view: NativeMergedView, path: Buffer): Promise<Buffer>;
+  mergedXattrs(
+    view: NativeMergedView,
+    path: Buffer,
+  ): Promise<readonly (readonly [name: Buffer, value: Buffer])[]>;
+  /** Whether a live overlay has it as upper or work; asked of the kernel. */
+  directoryInUse(
+    ref: NativeRef,
+    detachedLayers: boolean,
+  ): Promise<{ readonly answer: 'no' | 'yes' | 'unknown'; readonly reason: string }>;
+  /** What names mean there, they mean below /proc/PID/root. */
+  overlaysElsewhere(): Promise<{
+    readonly overlays: readonly { readonly pid: number; readonly point: Buffer; readonly options: Buffer }[];
+    /** Processes that may not be looked at. */
+    readonly unseen: number;
+  }>;
+  /** The descriptors of all layers of this process's own overlays. Synchronous. */
+  liveLayers(): readonly number[];
+  openApply(
+    stack: NativeStack,
+    target: NativeRef,
+  ): Promise<{ readonly apply: NativeApply; readonly recovered: boolean }>;
+  /** Changes as lib/changes/apply-pack.ts packs them. */
+  applyCheck(apply: NativeApply, changes: Buffer, token: NativeCancel): Promise<readonly NativeConflict[]>;
+  /** By change: 0 as it is, 1 left out, 2 all the same. Rejects with {@link NativeApplyFailure}. */
+  applyRun(apply: NativeApply, decisions: Buffer, token: NativeCancel): Promise<NativeApplied>;
+  applyProgress(
+    apply: NativeApply,
+  ): { phase: 'checking' | 'copying' | 'placing'; entries: number; bytes: bigint } | undefined;
+  closeApply(apply: NativeApply): void;
+  openChanges(stack: NativeStack, options: NativeChangeOptions): Promise<NativeChanges>;
+  /** One at a time; waits. ECANCELED once it is closed. */
+  nextChanges(changes: NativeChanges): Promise<NativeChangeBatch>;
+  openChangeSource(changes: NativeChanges, layer: number, path: Buffer): Promise<NativeOpened>;
+  /** Ends the walk within milliseconds; sources can still be opened. */
+  cancelChanges(changes: NativeChanges): void;
+  /** The same, and lets go of the layers; when no `nextChanges` is under way any more. */
+  closeChanges(changes: NativeChanges): Promise<void>;
   newCancel(): NativeCancel;
   cancel(token: NativeCancel): void;
 }
+
+/** A verb on paths of one layer; what it does is in the outcomes. */
+export type NativeBatchVerb = (
+  layer: NativeRef,
+  paths: NativePaths,
+  xattrPrefix: string,
+  cancel: NativeCancel,
+) => Promise<NativeBatch>;
 
 /** The verbs of the test build alone: the named system call lets `skip` calls through, then fails `times` of them. */
 export interface FaultBinding extends Binding {

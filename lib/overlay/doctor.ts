@@ -13,6 +13,7 @@ import { isSymbolicLink, type Layer, layerFacts } from './layer-facts.ts';
 import { type CheckedOptions, checkOptions, type OverlayOptions } from './options.ts';
 import { draftPlan, inUseUnknown } from './plan.ts';
 import { planContext } from './plan-context.ts';
+import { refusedOptions } from './refused-options.ts';
 import { findings } from './rules.ts';
 import { warnings } from './warning-rules.ts';
 
@@ -46,6 +47,7 @@ export async function doctor(options: OverlayOptions): Promise<Finding[]> {
     plan: native,
     features,
     layers,
+    refusedOptions: await refusedOptions(native, features),
     ...(rehearsal === undefined ? {} : { rehearsal }),
     ...(rehearsal?.failure === undefined ? {} : { failure: rehearsal.failure }),
     ...(target === undefined ? {} : { target }),

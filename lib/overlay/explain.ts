@@ -16,6 +16,7 @@ import {
 import { showPath } from '../paths.ts';
 import { layerFacts } from './layer-facts.ts';
 import { whoUses } from './layer-users.ts';
+import { refusedOptions } from './refused-options.ts';
 import { findings } from './rules.ts';
 
 /** Why a mount failed: the rules on what was tried, the layers as they are now, and the kernel's own words. */
@@ -30,6 +31,7 @@ export async function explainMountFailure(
     plan: native,
     features,
     layers: await layerFacts(native),
+    refusedOptions: await refusedOptions(native, features),
     failure: failure as NativeMountFailure,
   };
   const [first, ...rest] = findings(evidence);

@@ -108,6 +108,32 @@ export const kernelRules: readonly Rule[] = [
   },
   {
     code: 'ERR_OVERLAY_OPTION_UNKNOWN',
+    find: ({ refusedOptions = [] }) =>
+      refusedOptions
+        .filter(({ known }) => !known)
+        .map(({ key }) => ({ detail: `this kernel does not know the overlay option ${key}` })),
+    fix: 'Leave it out, or use a newer kernel',
+  },
+  {
+    code: 'ERR_OVERLAY_OPTION_VALUE',
+    find: ({ refusedOptions = [] }) =>
+      refusedOptions
+        .filter(({ known }) => known)
+        .map(({ key, value }) => ({
+          detail: `this kernel does not take ${value ? `${key}=${showPath(value)}` : key}`,
+        })),
+    fix: 'Correct the value, or leave the option out',
+  },
+  {
+    code: 'ERR_OVERLAY_OPTION_UNKNOWN',
+    find: ({ plan, features }) =>
+      plan.dataOnlyLower.length > 0 && features.fsopenErrno === 0 && !features.nativeParser
+        ? [{ detail: 'this kernel has no data-only layers: they came with Linux 6.5' }]
+        : [],
+    fix: 'Leave dataOnlyLower out, or use a newer kernel',
+  },
+  {
+    code: 'ERR_OVERLAY_OPTION_UNKNOWN',
     find: whenFailed((failure, { plan, features }) => {
       const unknown = /Unknown parameter '([^']*)'/.exec(said(failure))?.[1];
       if (unknown !== undefined) return `this kernel does not know the overlay option ${unknown}`;

@@ -5,10 +5,16 @@
 import type { FileHandle } from 'node:fs/promises';
 import { binding } from '../addon.ts';
 import { closed } from '../arguments.ts';
+import { type ChangeOptions, changes } from '../changes/changes.ts';
+import type { ChangeStream } from '../changes/stream.ts';
+import { type Summary, type SummaryOptions, summarize } from '../changes/summary.ts';
 import { invalidArgument, OverlayError, overlayError } from '../errors.ts';
+import type { CopyUpOptions, CopyUpStream } from '../layer/copy-up-stream.ts';
+import { type WhichLayer, whichLayer } from '../layer/which-layer.ts';
 import type { NativeHandle, NativeMounted } from '../native/binding.ts';
 import { absolutePath, exactString, joinInside, pathBytes, showPath } from '../paths.ts';
 import type { DirRef, LayerSource, LayerStack, MountRef, PathLike } from '../types.ts';
+import { copyUpMounted } from './copy-up.ts';
 import {
   alreadyAttached,
   explainAttachFailure,
@@ -19,6 +25,7 @@ import {
 import { openFlags } from './open-flags.ts';
 import { openInRoot, openRoot } from './open-in-root.ts';
 import type { OverlayPlan, PreparedPlan } from './plan.ts';
+import { checkRename, type RenameOptions, type RenameResult, renameInOverlay } from './rename.ts';
 import type { MountReport } from './report.ts';
 import type { SignalGuard } from './signals.ts';
 import { checkUnmountOptions, settled, type UnmountOptions, unmountKeys, whileBusy } from './unmount.ts';
@@ -162,9 +169,86 @@ export class Overlay implements AsyncDisposable, LayerSource, MountRef {
     return this.#onHandle('ERR_OVERLAY_UNREACHABLE', () => openInRoot(this.#handle, bytes, bits, mode));
   }
 
+  /**
+   * Which layer serves a path of this overlay, the way there, and what lies hidden below it: as `whichLayer()`, from the
+   * layers that this handle holds open.
+   */
+  async whichLayer(path: PathLike): Promise<WhichLayer> {
+    return this.#onHandle('ERR_OVERLAY_UNREACHABLE', () => whichLayer(this, path));
+  }
+
   /** A descriptor of the overlay's root directory. The caller's to close; while it is open, `unmount()` is busy. */
   async openRoot(): Promise<number> {
     return this.#onHandle('ERR_OVERLAY_UNREACHABLE', () => openRoot(this.#handle));
+  }
+
+  /**
+   * Copies files up ahead of time, so that the first write is not the slow one. The kernel does it, on several threads: a
+   * regular file is opened for writing, and closed; for all else the time of last access is set to what it is. Nothing
+   * that a user of the overlay could see changes, but for times of change; FIFOs and devices are not opened. A program that
+   * is started at the very moment at which its file is open for writing gets ETXTBSY.
+   *
+   * Paths are inside the overlay, and name a symbolic link itself; with `recursive`, directories with all that is below
+   * them, but for what is on other mounts. What is immutable, append-only or in the upper already is `skipped`, and
+   * `reason` says so. Until the stream has ended, the overlay is busy.
+   *
+   * @returns a stream of what became of each path: `await` it, or go through it.
+   * @throws an error of `node:fs`'s own shape where a file cannot be copied up (`ENOENT`, `EROFS`, `ENOSPC`, …).
+   *
+   * @example
+   * ```ts
+   * import { mountOverlay } from 'overlayfs';
+   *
+   * await using overlay = await mountOverlay({ lower: '/srv/base', upper: '/srv/upper', work: '/srv/work' });
+   * for await (const { path, method, reason } of overlay.copyUp('var/lib/db', { recursive: true })) {
+   *   if (method === 'skipped') console.log(`${path}: ${reason}`);
+   * }
+   * ```
+   */
+  copyUp(paths: PathLike | readonly PathLike[], options: CopyUpOptions = {}): CopyUpStream {
+    this.#mustBeMounted();
+    const metacopy = this.plan.options.metacopy === 'on';
+    return copyUpMounted(this.#handle, paths, options, metacopy, (work) =>
+      this.#onHandle('ERR_OVERLAY_UNREACHABLE', work),
+    );
+  }
+
+  /**
+   * Renames what rename(2) renames, and directories for which the kernel has only EXDEV: those that a lower layer has,
+   * without `redirectDir: 'on'`. Such a directory is copied to a name of its own beside `to`
+   * (`.overlayfs-rename-<random>`), with everything that belongs to it: owners, modes, times, extended attributes, ACLs,
+   * capabilities, hard links inside it, holes; data is shared where the file system can. The copy is made durable and the
+   * original looked at again; one rename(2) publishes it, and the original is removed. An error, an abort or a change of
+   * the original before that takes everything back; after it the call only goes forward.
+   *
+   * Refused: what would not survive being copied. Something mounted below, immutable and append-only files, sockets that a
+   * process has bound, files open for writing (as far as a lease, fcntl(2), tells). Not kept: inode numbers, times of birth
+   * and change, what others have open, their current directories, locks and watches, hard links that lead out of the
+   * directory, and what is written between the second look and the end.
+   *
+   * A process that is killed over it leaves the original whole with the copy beside it, or the copy in place with a rest
+   * of the original. The next rename to the same directory removes such a copy, if its lock (flock(2)) and a marker in it
+   * show that it is one and nobody's any more.
+   *
+   * Paths are inside the overlay; the last name is never followed.
+   *
+   * @throws an error of `node:fs`'s own shape for all that rename(2) refuses (`ENOENT`, `ENOTEMPTY`, `EINVAL`, `EEXIST`
+   * with `noreplace`, `EXDEV` for `exchange` with such a directory or another mount, …) and for a copy that fails
+   * (`ENOSPC`, …); OverlayError `ERR_OVERLAY_RENAME_REFUSED`, `ERR_OVERLAY_RENAME_CHANGED`,
+   * `ERR_OVERLAY_RENAME_HALF_DONE`.
+   *
+   * @example
+   * ```ts
+   * import { mountOverlay } from 'overlayfs';
+   *
+   * await using overlay = await mountOverlay({ lower: '/srv/base', upper: '/srv/upper', work: '/srv/work' });
+   * const { method, entries } = await overlay.rename('etc', 'etc.old', { noreplace: true });
+   * console.log(method === 'copy' ? `copied ${entries} files and directories` : 'renamed');
+   * ```
+   */
+  async rename(from: PathLike, to: PathLike, options: RenameOptions = {}): Promise<RenameResult> {
+    const checked = checkRename(from, to, options);
+    return this.#onHandle('ERR_OVERLAY_UNREACHABLE', () => renameInOverlay(this.#handle, checked));
   }
 
   /**
@@ -200,6 +284,19 @@ export class Overlay implements AsyncDisposable, LayerSource, MountRef {
     const { readonly } = closed(options, 'options', ['readonly']);
     if (typeof readonly !== 'boolean') throw invalidArgument('readonly', readonly, 'must be a boolean');
     await this.#onHandle('ERR_OVERLAY_REMOUNT_FAILED', () => binding().remount(this.#handle, readonly));
+  }
+
+  /**
+   * Tells what has changed in this overlay, as {@link changes} of its layers; those are opened when the iteration begins,
+   * which must be before `unmount()`. What is written meanwhile makes it inconsistent, which `done` says.
+   */
+  changes(options: ChangeOptions = {}): ChangeStream {
+    return changes(this, options);
+  }
+
+  /** Sums up what has changed in this overlay, as {@link summarize} of its layers. */
+  summarize(options: SummaryOptions = {}): Promise<Summary> {
+    return this.#onHandle('ERR_OVERLAY_UNREACHABLE', () => summarize(this, options));
   }
 
   /**

@@ -12,6 +12,7 @@ import type {
   NativeRehearsal,
 } from '../native/binding.ts';
 import type { Layer } from './layer-facts.ts';
+import type { RefusedOption } from './refused-options.ts';
 
 /** What the rules look at. */
 export interface Evidence {
@@ -23,6 +24,8 @@ export interface Evidence {
   readonly failure?: NativeMountFailure;
   /** What a rehearsal found; absent when the mount itself was tried. */
   readonly rehearsal?: NativeRehearsal;
+  /** The options that this kernel refuses, found by trying where it names none (before Linux 6.5). */
+  readonly refusedOptions?: readonly RefusedOption[];
   /** The target as a rehearsal finds it. */
   readonly target?: DirectoryFacts;
 }

@@ -69,6 +69,13 @@ Result<Unmounted> end_mount(LiveMount& mount, bool lazy, bool sync_volatile) {
   return unmounted;
 }
 
+Result<Fd> open_root(LiveMount& mount) {
+  const std::lock_guard lock(mount.changing);
+  if (!mount.mounted) return SysError{ENOENT, "openat", "unmounted", mount.target, {}};
+  if (mount.root) return reopen_readable(mount.root.get(), mount.target);
+  return open_mount_root(mount.identity, mount.target);
+}
+
 std::optional<ExitOutcome> end_mount_at_once(LiveMount& mount) {
   if (end_mount(mount, false)) return {};
   auto lazily = end_mount(mount, true);
@@ -81,6 +88,22 @@ std::vector<DirectoryIdentity> live_mounts() {
   std::vector<DirectoryIdentity> identities;
   for (const LiveMountPtr& mount : all.mounts) identities.push_back(mount->identity);
   return identities;
+}
+
+std::vector<int> live_layers() {
+  Registry& all = registry();
+  const std::lock_guard lock(all.mutex);
+  std::vector<int> fds;
+  for (const LiveMountPtr& mount : all.mounts) {
+    // One that is being changed is going, or has its layers for good.
+    const std::unique_lock changing(mount->changing, std::try_to_lock);
+    if (!changing) continue;
+    for (const Fd& fd : mount->layers.lower) fds.push_back(fd.get());
+    for (const Fd& fd : mount->layers.data_only_lower) fds.push_back(fd.get());
+    if (mount->layers.upper) fds.push_back(mount->layers.upper.get());
+    if (mount->layers.work) fds.push_back(mount->layers.work.get());
+  }
+  return fds;
 }
 
 void ExitGate::install(Napi::Env env) {

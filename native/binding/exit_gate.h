@@ -48,8 +48,13 @@ Result<Unmounted> end_mount(LiveMount& mount, bool lazy, bool sync_volatile = fa
 // this process.
 std::optional<ExitOutcome> end_mount_at_once(LiveMount& mount);
 
+// A descriptor of its root. ENOENT: it has been unmounted.
+Result<Fd> open_root(LiveMount& mount);
+
 // Every live mount of this process, whichever environment made it.
 std::vector<DirectoryIdentity> live_mounts();
+// The descriptors of all their layers, which stay theirs.
+std::vector<int> live_layers();
 
 // One for each environment (the main thread's and each worker's).
 class ExitGate : public std::enable_shared_from_this<ExitGate> {

@@ -8,14 +8,6 @@
 namespace overlayfs {
 namespace {
 
-// A descriptor of the live mount's root.
-Result<Fd> open_root(LiveMount& live) {
-  const std::lock_guard lock(live.changing);
-  if (!live.mounted) return SysError{ENOENT, "openat", "unmounted", live.target, {}};
-  if (live.root) return reopen_readable(live.root.get(), live.target);
-  return open_mount_root(live.identity, live.target);
-}
-
 // openat2(2) under RESOLVE_IN_ROOT: neither a symbolic link nor `..` leads out of the overlay.
 Result<Fd> open_in_root(LiveMount& live, const std::string& path, uint64_t flags, uint64_t mode) {
   const Fd root = TRY(open_root(live));
@@ -25,15 +17,14 @@ Result<Fd> open_in_root(LiveMount& live, const std::string& path, uint64_t flags
   return opened;
 }
 
-// What was opened stays ours: should the environment end before `closeOpened`, it is closed with it.
-Napi::Value opened_to_js(Napi::Env env, Fd& fd) {
+}  // namespace
+
+Napi::Object opened_to_js(Napi::Env env, Fd fd) {
   auto js = Napi::Object::New(env);
   js.Set("fd", fd.get());
   js.Set("opened", owned_to_js(env, std::move(fd)));
   return js;
 }
-
-}  // namespace
 
 Napi::Value open_in_root_verb(const Napi::CallbackInfo& info) {
   return run_result(
@@ -41,7 +32,7 @@ Napi::Value open_in_root_verb(const Napi::CallbackInfo& info) {
       [live = mount_from(info[0]), path = bytes_from(info[1]),
        flags = info[2].As<Napi::Number>().Uint32Value(),
        mode = info[3].As<Napi::Number>().Uint32Value()] { return open_in_root(*live, path, flags, mode); },
-      [](Napi::Env env, Fd fd) -> Napi::Value { return opened_to_js(env, fd); });
+      [](Napi::Env env, Fd fd) -> Napi::Value { return opened_to_js(env, std::move(fd)); });
 }
 
 Napi::Value close_opened_verb(const Napi::CallbackInfo& info) {

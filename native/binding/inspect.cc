@@ -116,15 +116,7 @@ Napi::Value directory_facts_verb(const Napi::CallbackInfo& info) {
 
 Napi::Value read_xattrs_verb(const Napi::CallbackInfo& info) {
   return run_result(
-      info.Env(), [path = bytes_from(info[0])] { return read_xattrs(path); },
-      [](Napi::Env env, const std::vector<Xattr>& attributes) -> Napi::Value {
-        return array_to_js(env, attributes, [env](const Xattr& attribute) {
-          auto pair = Napi::Array::New(env, 2);
-          pair.Set(0u, bytes_to_js(env, attribute.first));
-          pair.Set(1u, bytes_to_js(env, attribute.second));
-          return pair;
-        });
-      });
+      info.Env(), [path = bytes_from(info[0])] { return read_xattrs(path); }, xattrs_to_js);
 }
 
 }  // namespace overlayfs

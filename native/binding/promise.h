@@ -59,4 +59,28 @@ Napi::Value run_result(Napi::Env env, Work work, ToJs to_js) {
   });
 }
 
+// For work that opens layers and then looks into them: `open` gives them, and what it fails with is marked as
+// being about a layer itself.
+template <class Open, class Work, class ToJs>
+Napi::Value run_on_layers(Napi::Env env, Open open, Work work, ToJs to_js) {
+  using Value = std::invoke_result_t<Work, decltype(*std::declval<std::invoke_result_t<Open>&>())>;
+  struct Outcome {
+    bool opened;
+    Value value;
+  };
+  return run(
+      env,
+      [open = std::move(open), work = std::move(work)]() -> Outcome {
+        auto layers = open();
+        if (!layers) return {false, std::move(layers).error()};
+        return {true, work(*layers)};
+      },
+      [to_js = std::move(to_js)](Napi::Env env, Outcome& outcome) -> Settled {
+        if (outcome.value) return {true, to_js(env, *std::move(outcome.value))};
+        auto error = error_to_js(env, outcome.value.error());
+        if (!outcome.opened) error.Set("layer", true);
+        return {false, error};
+      });
+}
+
 }  // namespace overlayfs

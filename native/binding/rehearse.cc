@@ -24,16 +24,10 @@ Napi::Value rehearse_verb(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value try_options_verb(const Napi::CallbackInfo& info) {
-  return run(
-      info.Env(),
-      [options = options_from(info[0])] {
-        std::vector<int> errors;
-        errors.reserve(options.size());
-        for (const OverlayOption& option : options) errors.push_back(try_option(option));
-        return errors;
-      },
-      [](Napi::Env env, const std::vector<int>& errors) -> Settled {
-        return {true, array_to_js(env, errors, [env](int error) { return Napi::Number::New(env, -error); })};
+  return run_result(
+      info.Env(), [options = options_from(info[0])] { return try_options(options); },
+      [](Napi::Env env, const std::vector<int>& errors) -> Napi::Value {
+        return array_to_js(env, errors, [env](int error) { return Napi::Number::New(env, -error); });
       });
 }
 

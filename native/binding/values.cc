@@ -42,14 +42,6 @@ OverlayOption option_from(const Napi::Value& value) {
   return {text(get(pair, 0)), content.IsNull() ? std::nullopt : std::optional(bytes_from(content))};
 }
 
-Rung rung_from(const Napi::Value& value) {
-  const std::string name = text(value);
-  for (const Rung rung : kRungs) {
-    if (name == rung_name(rung)) return rung;
-  }
-  return Rung::layer_fds;
-}
-
 }  // namespace
 
 Napi::Value get(const Napi::Object& object, const char* key) {
@@ -79,6 +71,14 @@ std::string bytes_from(const Napi::Value& value) {
 DirectoryRef directory_from(const Napi::Value& value) {
   if (value.IsNumber()) return {{}, value.As<Napi::Number>().Int32Value()};
   return {bytes_from(value), -1};
+}
+
+Rung rung_from(const Napi::Value& value) {
+  const std::string name = text(value);
+  for (const Rung rung : kRungs) {
+    if (name == rung_name(rung)) return rung;
+  }
+  return Rung::layer_fds;
 }
 
 std::vector<DirectoryRef> directories_from(const Napi::Value& value) { return each(value, directory_from); }
@@ -154,6 +154,15 @@ Napi::Value mount_to_js(Napi::Env env, LiveMountPtr mount) { return owned_to_js(
 
 Napi::Value bytes_to_js(Napi::Env env, const std::string& bytes) {
   return Napi::Buffer<char>::Copy(env, bytes.data(), bytes.size());
+}
+
+Napi::Value xattrs_to_js(Napi::Env env, const std::vector<Xattr>& attributes) {
+  return array_to_js(env, attributes, [env](const Xattr& attribute) {
+    auto pair = Napi::Array::New(env, 2);
+    pair.Set(0u, bytes_to_js(env, attribute.first));
+    pair.Set(1u, bytes_to_js(env, attribute.second));
+    return pair;
+  });
 }
 
 Napi::Object error_to_js(Napi::Env env, const SysError& error) {

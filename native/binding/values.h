@@ -15,6 +15,8 @@
 #include "../core/layer_stack.h"
 #include "../core/mount_info.h"
 #include "../core/overlay_mount.h"
+#include "../core/progress.h"
+#include "../core/xattr.h"
 #include "exit_gate.h"
 
 namespace overlayfs {
@@ -39,8 +41,10 @@ std::string bytes_from(const Napi::Value& value);       // Uint8Array
 DirectoryRef directory_from(const Napi::Value& value);  // Uint8Array | number
 std::vector<DirectoryRef> directories_from(const Napi::Value& value);
 std::vector<OverlayOption> options_from(const Napi::Value& value);  // [key, Uint8Array | null][]
+Rung rung_from(const Napi::Value& name);
 LayerStack stack_from(const Napi::Value& stack);
-Cancel cancel_from(const Napi::Value& token);  // none: null, which is never cancelled
+Cancel cancel_from(const Napi::Value& token);      // none: null, which is never cancelled
+Progress progress_from(const Napi::Value& token);  // none: null
 MountPlan plan_from(const Napi::Object& plan);
 uint64_t propagation_from(const Napi::Value& word);  // 'private' | 'slave' | 'shared' | 'unbindable'
 LiveMountPtr mount_from(const Napi::Value& handle);
@@ -54,7 +58,10 @@ Napi::Value owned_to_js(Napi::Env env, T held) {
   if (!js.IsEmpty()) std::ignore = owned.release();
   return js;
 }
+// What was opened stays ours, until `closeOpened`: should the environment end before, it is closed with it.
+Napi::Object opened_to_js(Napi::Env env, Fd fd);  // files.cc
 Napi::Value bytes_to_js(Napi::Env env, const std::string& bytes);
+Napi::Value xattrs_to_js(Napi::Env env, const std::vector<Xattr>& attributes);  // [name, value][]
 Napi::Object error_to_js(Napi::Env env, const SysError& error);
 Napi::Object info_to_js(Napi::Env env, const MountInfo& info);
 Napi::Object failure_to_js(Napi::Env env, const MountFailure& failure);

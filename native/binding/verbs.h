@@ -41,13 +41,74 @@ Napi::Value mounts_below_verb(const Napi::CallbackInfo& info);
 Napi::Value open_in_root_verb(const Napi::CallbackInfo& info);
 Napi::Value close_opened_verb(const Napi::CallbackInfo& info);  // synchronous
 
+// mounted_copy_up.cc
+Napi::Value open_mounted_copy_up_verb(const Napi::CallbackInfo& info);
+Napi::Value next_mounted_copy_up_verb(const Napi::CallbackInfo& info);
+Napi::Value close_mounted_copy_up_verb(const Napi::CallbackInfo& info);  // synchronous
+
+// rename.cc
+Napi::Value rename_verb(const Napi::CallbackInfo& info);
+
+// progress.cc, synchronous
+Napi::Value new_progress_verb(const Napi::CallbackInfo& info);
+Napi::Value read_progress_verb(const Napi::CallbackInfo& info);
+
 // layers.cc
 Napi::Value open_directories_verb(const Napi::CallbackInfo& info);
 Napi::Value close_directories_verb(const Napi::CallbackInfo& info);  // synchronous
 
+// artefacts.cc
+Napi::Value create_whiteouts_verb(const Napi::CallbackInfo& info);
+Napi::Value whiteout_forms_verb(const Napi::CallbackInfo& info);
+Napi::Value remove_whiteouts_verb(const Napi::CallbackInfo& info);
+Napi::Value rename_with_whiteout_verb(const Napi::CallbackInfo& info);
+Napi::Value set_opaque_verb(const Napi::CallbackInfo& info);
+Napi::Value clear_opaque_verb(const Napi::CallbackInfo& info);
+Napi::Value opaque_forms_verb(const Napi::CallbackInfo& info);
+Napi::Value read_overlay_xattrs_verb(const Napi::CallbackInfo& info);
+Napi::Value write_overlay_xattrs_verb(const Napi::CallbackInfo& info);
+Napi::Value strip_overlay_xattrs_verb(const Napi::CallbackInfo& info);
+Napi::Value decode_overlay_xattr_verb(const Napi::CallbackInfo& info);  // synchronous
+Napi::Value upper_in_use_verb(const Napi::CallbackInfo& info);
+// which_layer.cc
+Napi::Value which_layer_verb(const Napi::CallbackInfo& info);
+// copy_up.cc
+Napi::Value open_copy_up_verb(const Napi::CallbackInfo& info);
+Napi::Value next_copy_up_verb(const Napi::CallbackInfo& info);
+Napi::Value copy_up_progress_verb(const Napi::CallbackInfo& info);  // synchronous
+Napi::Value close_copy_up_verb(const Napi::CallbackInfo& info);
+
+// merged_view.cc
+Napi::Value open_merged_view_verb(const Napi::CallbackInfo& info);
+Napi::Value close_merged_view_verb(const Napi::CallbackInfo& info);  // synchronous
+Napi::Value merged_list_verb(const Napi::CallbackInfo& info);
+Napi::Value merged_stat_verb(const Napi::CallbackInfo& info);
+Napi::Value merged_open_verb(const Napi::CallbackInfo& info);
+Napi::Value merged_link_verb(const Napi::CallbackInfo& info);
+Napi::Value merged_xattrs_verb(const Napi::CallbackInfo& info);
+
+// changes.cc
+Napi::Value open_changes_verb(const Napi::CallbackInfo& info);
+Napi::Value next_changes_verb(const Napi::CallbackInfo& info);
+Napi::Value open_change_source_verb(const Napi::CallbackInfo& info);
+Napi::Value close_changes_verb(const Napi::CallbackInfo& info);
+Napi::Value cancel_changes_verb(const Napi::CallbackInfo& info);  // synchronous
+
 // cancel.cc, synchronous
 Napi::Value new_cancel_verb(const Napi::CallbackInfo& info);
 Napi::Value cancel_verb(const Napi::CallbackInfo& info);
+
+// in_use.cc
+Napi::Value directory_in_use_verb(const Napi::CallbackInfo& info);
+Napi::Value overlays_elsewhere_verb(const Napi::CallbackInfo& info);
+Napi::Value live_layers_verb(const Napi::CallbackInfo& info);  // synchronous
+
+// apply.cc
+Napi::Value open_apply_verb(const Napi::CallbackInfo& info);
+Napi::Value apply_check_verb(const Napi::CallbackInfo& info);
+Napi::Value apply_run_verb(const Napi::CallbackInfo& info);
+Napi::Value apply_progress_verb(const Napi::CallbackInfo& info);  // synchronous
+Napi::Value close_apply_verb(const Napi::CallbackInfo& info);     // synchronous
 
 #ifdef OVERLAYFS_FAULTS
 // fault.cc, in the test build only

@@ -1,17 +1,24 @@
 // Developer builds through cmake-js, each in its own .build/<variant>:
 //   asan       the addon with ASan, UBSan and the fault plan
 //   faults     the addon with the fault plan: tests make system calls fail with it
+//   faults-foreign   the same, cross-compiled for the architecture that this machine is not: for tests in a VM
 //   fuzz       libFuzzer programs over native/core, one for each file in native/fuzz
 //   database   nothing is compiled: compile_commands.json for clang-tidy and editors
 import { availableParallelism } from 'node:os';
 import { nativeEnvironment } from './headers.mjs';
 import { root, run, tool } from './run.mjs';
-import { clangRuntime, requirePackages } from './tools.mjs';
+import { clangRuntime, foreign, requirePackages } from './tools.mjs';
 
+const cross = {
+  CMAKE_SYSTEM_NAME: 'Linux',
+  CMAKE_SYSTEM_PROCESSOR: foreign.prefix.split('-')[0],
+  CMAKE_CXX_COMPILER: `${foreign.prefix}g++`,
+};
 const clang = { CMAKE_CXX_COMPILER: 'clang++' };
 const variants = {
   asan: { OVERLAYFS_SANITIZE: 'ON', OVERLAYFS_FAULTS: 'ON' },
   faults: { OVERLAYFS_FAULTS: 'ON' },
+  'faults-foreign': { OVERLAYFS_FAULTS: 'ON', ...cross },
   fuzz: { OVERLAYFS_SANITIZE: 'ON', OVERLAYFS_FUZZ: 'ON', ...clang },
   database: { OVERLAYFS_FAULTS: 'ON', OVERLAYFS_FUZZ: 'ON', ...clang },
 };
@@ -23,7 +30,8 @@ if (!options) {
   process.exit(2);
 }
 
-requirePackages(['g++', 'make', 'cmake', ...(options.CMAKE_CXX_COMPILER ? ['clang', clangRuntime] : [])]);
+const compilers = { 'clang++': ['clang', clangRuntime], [cross.CMAKE_CXX_COMPILER]: [foreign.package] };
+requirePackages(['g++', 'make', 'cmake', ...(compilers[options.CMAKE_CXX_COMPILER] ?? [])]);
 const place = ['-d', 'native', '--out', `${root}.build/${name}`, '-B', 'RelWithDebInfo', '--prefer-make'];
 const pace = ['--parallel', String(availableParallelism()), '--log-level', 'warn'];
 const settings = Object.entries(options).map(([key, value]) => `--CD${key}=${value}`);

@@ -34,6 +34,15 @@ std::string canonical_path(int fd) {
   return {path.data(), static_cast<size_t>(size)};
 }
 
+std::string name_of_directory(int fd) {
+  std::string name = canonical_path(fd);
+  const Fd there(sys::openat(AT_FDCWD, name.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW));
+  if (!there) return {};
+  auto found = identify(there.get(), name), wanted = identify(fd, name);
+  const bool same = found && wanted && found->same_directory(*wanted) && found->mount_id == wanted->mount_id;
+  return same ? name : std::string();
+}
+
 Result<Fd> open_directory(const DirectoryRef& ref) {
   if (ref.fd < 0) {
     Fd opened(sys::openat(AT_FDCWD, ref.path.c_str(), O_PATH | O_DIRECTORY));

@@ -52,5 +52,8 @@ void remove_directory(const std::string& path, const DirectoryIdentity& made);
 std::string fd_name(int fd);  // "/proc/self/fd/N"
 std::string canonical_path(
     int fd);  // the kernel's own name: absolute, free of symbolic links; empty if it has none
+// The same, where opening that name leads to this very directory: what is deleted, on a detached mount or
+// mounted over has none.
+std::string name_of_directory(int fd);
 
 }  // namespace overlayfs

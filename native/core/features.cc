@@ -12,19 +12,20 @@
 #include "sys.h"
 
 namespace overlayfs {
-namespace {
 
-bool has_sys_admin() {
+bool has_capability(unsigned capability) {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   std::array<__user_cap_data_struct, 2> data{};
   if (syscall(SYS_capget, &header, data.data()) != 0) return false;
-  return (data[CAP_SYS_ADMIN / 32].effective >> (CAP_SYS_ADMIN % 32) & 1) != 0;
+  return (data[capability / 32].effective >> (capability % 32) & 1) != 0;
 }
 
 bool in_initial_user_namespace() {
   struct stat st {};
   return sys::fstatat(AT_FDCWD, "/proc/self/ns/user", &st, 0) != 0 || st.st_ino == abi::PROC_USER_INIT_INO;
 }
+
+namespace {
 
 void probe_unprivileged_calls(KernelFeatures* features) {
   abi::Statx stx{};
@@ -68,7 +69,7 @@ bool takes_detached_layers() {
 
 KernelFeatures probe_kernel_features() {
   KernelFeatures features;
-  features.sys_admin = has_sys_admin();
+  features.sys_admin = has_capability(CAP_SYS_ADMIN);
   features.initial_user_namespace = in_initial_user_namespace();
   probe_unprivileged_calls(&features);
 
@@ -84,8 +85,7 @@ KernelFeatures probe_kernel_features() {
     features.fsopen_error = context.error().err;
     return features;
   }
-  // An option of no kernel: the wrapper of kernels before 6.5 takes it all the same.
-  features.native_parser = !context->set_string("overlayfs_no_such_option", "x");
+  features.native_parser = checks_options_at_once(*context);
   if (!features.native_parser) return features;
 
   probe_option_keys(*context, &features);

@@ -33,6 +33,9 @@ struct KernelFeatures {
 
 KernelFeatures probe_kernel_features();
 
+bool has_capability(unsigned capability);  // in effect, in whatever user namespace this is
+bool in_initial_user_namespace();
+
 // Makes a throw-away, never attached overlay of two empty lowers (the second data-only if asked) with these
 // options: 0, or the errno that refused it.
 struct TrialOption {

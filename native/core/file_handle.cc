@@ -5,7 +5,6 @@
 #include <bit>
 #include <cstring>
 
-#include "fd.h"
 #include "sys.h"
 
 namespace overlayfs {
@@ -38,6 +37,20 @@ Result<FileHandle> file_handle(int dirfd, const std::string& path) {
     return failed("name_to_handle_at", {}, path);
   return FileHandle{handle.head.handle_type,
                     {reinterpret_cast<const char*>(handle.bytes), handle.head.handle_bytes}};
+}
+
+Result<Fd> open_handle(int mount, const FileHandle& handle, int flags) {
+  struct {
+    ::file_handle head;
+    unsigned char bytes[MAX_HANDLE_SZ];
+  } copy{};
+  if (handle.bytes.size() > MAX_HANDLE_SZ) return SysError{EINVAL, "open_by_handle_at", "too long", {}, {}};
+  copy.head.handle_bytes = static_cast<unsigned>(handle.bytes.size());
+  copy.head.handle_type = handle.type;
+  std::memcpy(copy.bytes, handle.bytes.data(), handle.bytes.size());
+  Fd opened(sys::open_by_handle_at(mount, &copy.head, flags));
+  if (!opened) return failed("open_by_handle_at");
+  return opened;
 }
 
 Result<Uuid> file_system_uuid(int directory) {

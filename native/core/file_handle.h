@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "fd.h"
 #include "result.h"
 
 namespace overlayfs {
@@ -19,6 +20,10 @@ struct FileHandle {
 
 // Of what `path` names below `dirfd`, not followed; an empty path is the descriptor itself (O_PATH will do).
 Result<FileHandle> file_handle(int dirfd, const std::string& path);
+
+// What a handle stands for; `mount` is a readable descriptor on its file system. Asks for
+// CAP_DAC_READ_SEARCH.
+Result<Fd> open_handle(int mount, const FileHandle& handle, int flags);
 
 // The uuid that overlayfs writes beside the handle; all zeros where the file system has none.
 Result<Uuid> file_system_uuid(int directory);

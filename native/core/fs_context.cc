@@ -72,4 +72,8 @@ std::string FsContext::read_log() const {
   return log;
 }
 
+bool checks_options_at_once(const FsContext& overlay) {
+  return !overlay.set_string("overlayfs_no_such_option", "x");
+}
+
 }  // namespace overlayfs

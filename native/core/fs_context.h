@@ -29,4 +29,7 @@ class FsContext {
   Fd fd_;
 };
 
+// Whether overlayfs reads its options itself (6.5): the wrapper before that takes an option of no kernel too.
+bool checks_options_at_once(const FsContext& overlay);
+
 }  // namespace overlayfs

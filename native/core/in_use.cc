@@ -11,6 +11,9 @@
 namespace overlayfs {
 namespace {
 
+constexpr const char* kNoFileHandles = "the upper's file system has no file handles";
+constexpr const char* kNotTaken = "the kernel would not take upper and work as lowers of a probe";
+
 Result<OpenLayer> borrow(const OpenLayer& layer) {
   Fd copy(sys::dup_fd(layer.fd.get()));
   if (!copy) return failed("fcntl", "F_DUPFD_CLOEXEC", layer.path);
@@ -38,25 +41,34 @@ Result<int> try_as_lowers(const std::vector<const OpenLayer*>& candidates, Rung 
   return 0;
 }
 
+// Inside a user namespace the probe always says free; without file handles index=on is switched off in
+// silence.
+bool has_file_handles(const OpenLayer& upper) {
+  auto readable = reopen_readable(upper.fd.get(), upper.path);
+  return readable && sys::has_file_handles(readable->get());
+}
+
 }  // namespace
 
 InUseAnswer probe_in_use(const OpenLayer& upper, const OpenLayer& work, Rung rung, bool detached_layers) {
-  // Inside a user namespace the probe always says free; without file handles index=on is switched off in
-  // silence.
-  if (auto readable = reopen_readable(upper.fd.get(), upper.path);
-      !readable || !sys::has_file_handles(readable->get())) {
-    return {InUse::unknown, "the upper's file system has no file handles"};
-  }
+  if (!has_file_handles(upper)) return {InUse::unknown, kNoFileHandles};
   auto both = try_as_lowers({&upper, &work}, rung, detached_layers);
   if (!both) return {InUse::unknown, std::string(both.error().call) + " failed"};
   const int error = *both;
   if (error == 0) return {InUse::no, {}};
-  if (error != EBUSY)
-    return {InUse::unknown, "the kernel would not take upper and work as lowers of a probe"};
+  if (error != EBUSY) return {InUse::unknown, kNotTaken};
   auto work_alone = try_as_lowers({&work}, rung, detached_layers);
   auto upper_alone = try_as_lowers({&upper}, rung, detached_layers);
   const bool only_work = work_alone && *work_alone == EBUSY && upper_alone && *upper_alone == 0;
   return {only_work ? InUse::work : InUse::upper, {}};
+}
+
+InUseAnswer probe_in_use(const OpenLayer& upper, Rung rung, bool detached_layers) {
+  if (!has_file_handles(upper)) return {InUse::unknown, kNoFileHandles};
+  auto alone = try_as_lowers({&upper}, rung, detached_layers);
+  if (!alone) return {InUse::unknown, std::string(alone.error().call) + " failed"};
+  if (*alone != 0 && *alone != EBUSY) return {InUse::unknown, kNotTaken};
+  return {*alone == 0 ? InUse::no : InUse::upper, {}};
 }
 
 Result<Fd> lock_work_directory(const OpenLayer& work) {

@@ -19,6 +19,9 @@ struct InUseAnswer {
 // if they are in use. Nothing changes on them.
 InUseAnswer probe_in_use(const OpenLayer& upper, const OpenLayer& work, Rung rung, bool detached_layers);
 
+// The same of an upper without its work directory.
+InUseAnswer probe_in_use(const OpenLayer& upper, Rung rung, bool detached_layers);
+
 // Holds flock(2) on the work directory, so that our own processes take turns between this question and their
 // mounts.
 Result<Fd> lock_work_directory(const OpenLayer& work);

@@ -11,7 +11,7 @@ namespace overlayfs::abi {
 
 constexpr long SYS_OPEN_TREE = 428, SYS_MOVE_MOUNT = 429, SYS_FSOPEN = 430, SYS_FSCONFIG = 431,
                SYS_FSMOUNT = 432, SYS_FSPICK = 433, SYS_OPENAT2 = 437, SYS_MOUNT_SETATTR = 442,
-               SYS_STATMOUNT = 457, SYS_LISTMOUNT = 458;
+               SYS_STATMOUNT = 457, SYS_LISTMOUNT = 458, SYS_GETXATTRAT = 464, SYS_LISTXATTRAT = 465;
 
 constexpr unsigned FSOPEN_CLOEXEC = 0x1, FSMOUNT_CLOEXEC = 0x1, FSPICK_CLOEXEC = 0x1, FSPICK_EMPTY_PATH = 0x8;
 enum FsconfigCommand : unsigned {
@@ -45,13 +45,16 @@ constexpr int MNT_DETACH = 2, UMOUNT_NOFOLLOW = 8;
 namespace statx_mask {  // STATX_*, which C libraries define as macros
 constexpr unsigned TYPE = 0x1, MODE = 0x2, NLINK = 0x4, UID = 0x8, GID = 0x10, ATIME = 0x20, MTIME = 0x40,
                    CTIME = 0x80, INO = 0x100, SIZE = 0x200, BLOCKS = 0x400, BASIC_STATS = 0x7ff,
-                   MNT_ID = 0x1000, MNT_ID_UNIQUE = 0x4000;
+                   BTIME = 0x800, MNT_ID = 0x1000, MNT_ID_UNIQUE = 0x4000;
 }
 constexpr uint64_t kStatxMountRoot = 0x2000;  // STATX_ATTR_MOUNT_ROOT, likewise
+constexpr uint64_t kStatxImmutable = 0x10, kStatxAppend = 0x20;
 struct StatxTime {
   int64_t sec;
   uint32_t nsec;
   int32_t pad;
+
+  bool operator==(const StatxTime& other) const { return sec == other.sec && nsec == other.nsec; }
 };
 struct Statx {
   uint32_t mask, blksize;
@@ -68,6 +71,10 @@ static_assert(sizeof(Statx) == 256);
 
 struct OpenHow {
   uint64_t flags, mode, resolve;
+};
+struct XattrArgs {
+  uint64_t value;
+  uint32_t size, flags;
 };
 constexpr uint64_t RESOLVE_NO_XDEV = 0x01, RESOLVE_NO_SYMLINKS = 0x04, RESOLVE_BENEATH = 0x08,
                    RESOLVE_IN_ROOT = 0x10;

@@ -49,10 +49,12 @@ Result<void> set_layers_by_fd(const FsContext& context, const OverlaySpec& spec)
   return {};
 }
 
-Result<void> set_upper_and_work_by_name(const FsContext& context, const OverlaySpec& spec) {
+Result<void> set_upper_and_work_by_name(const FsContext& context, const OverlaySpec& spec, Rung rung) {
   // An escape would stay in mount tables, where nothing tells it from a name that has two backslashes.
   const auto set = [&](const char* key, const OpenLayer& layer) {
-    const bool plain = layer.path.find('\\') == std::string::npos;
+    // The wrapper before 6.5 takes no comma.
+    const bool plain =
+        layer.path.find_first_of(rung == Rung::joined_names ? "\\," : "\\") == std::string::npos;
     return with_path(context.set_string(key, plain ? layer_name(layer) : fd_name(layer.fd.get())), layer);
   };
   if (spec.upper) TRY(set("upperdir", *spec.upper));
@@ -66,7 +68,7 @@ Result<void> set_layers_by_name(const FsContext& context, const OverlaySpec& spe
   };
   for (const OpenLayer& layer : spec.lower) TRY(set("lowerdir+", layer));
   for (const OpenLayer& layer : spec.data_only_lower) TRY(set("datadir+", layer));
-  return set_upper_and_work_by_name(context, spec);
+  return set_upper_and_work_by_name(context, spec, Rung::layer_names);
 }
 
 template <class Name>
@@ -83,7 +85,7 @@ Result<void> set_joined_layers(const FsContext& context, const OverlaySpec& spec
   if (joined.size() > abi::FSCONFIG_STRING_MAX)
     return SysError{E2BIG, "fsconfig", "lowerdir=" + joined, {}, {}};
   TRY(context.set_string("lowerdir", joined));
-  return set_upper_and_work_by_name(context, spec);
+  return set_upper_and_work_by_name(context, spec, Rung::joined_names);
 }
 
 // Options of every superblock: fsconfig(2) takes them as options, mount(2) only as flags.

@@ -51,7 +51,9 @@ const char* DirectoryStream::next() {
     }
     const auto* entry = reinterpret_cast<const dirent64*>(buffer_.data() + at_);
     at_ += entry->d_reclen;
-    if (std::strcmp(entry->d_name, ".") != 0 && std::strcmp(entry->d_name, "..") != 0) return entry->d_name;
+    if (std::strcmp(entry->d_name, ".") == 0 || std::strcmp(entry->d_name, "..") == 0) continue;
+    type_ = entry->d_type;
+    return entry->d_name;
   }
 }
 

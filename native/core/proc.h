@@ -13,10 +13,12 @@ class DirectoryStream {
  public:
   void start(int directory);
   const char* next();  // valid until the next call; null at the end, and when error() says why
+  unsigned char type() const { return type_; }  // DT_*, of what next() gave
   int error() const { return error_; }
 
  private:
   alignas(8) std::array<char, 32768> buffer_;
+  unsigned char type_ = 0;
   int directory_ = -1, error_ = 0;
   size_t at_ = 0, end_ = 0;
 };

@@ -60,6 +60,31 @@ Result<void> create_lowers(OverlaySpec& spec, Rung rung, bool detached_layers) {
   return {};
 }
 
+// Two empty lowers for overlays that are thrown away.
+struct TrialLowers {
+  ScratchTmpfs scratch;
+  Fd one, two;
+
+  static Result<TrialLowers> make() {
+    ScratchTmpfs scratch = TRY(ScratchTmpfs::create(std::nullopt, true));
+    Fd one = TRY(scratch.make_directory("one"));
+    Fd two = TRY(scratch.make_directory("two"));
+    return TrialLowers{std::move(scratch), std::move(one), std::move(two)};
+  }
+};
+
+// Sets it in a context of its own and, given lowers, creates an overlay with it.
+int try_option(const OverlayOption& option, const TrialLowers* lowers) {
+  auto context = FsContext::open("overlay");
+  if (!context) return context.error().err;
+  auto outcome =
+      option.value ? context->set_string(option.key, *option.value) : context->set_flag(option.key);
+  if (outcome && lowers != nullptr)
+    outcome = context->set_string("lowerdir", fd_name(lowers->one.get()) + ":" + fd_name(lowers->two.get()));
+  if (outcome && lowers != nullptr) outcome = context->create();
+  return outcome ? 0 : outcome.error().err;
+}
+
 }  // namespace
 
 Result<Rehearsal> rehearse_overlay(const MountPlan& plan) {
@@ -97,11 +122,17 @@ Result<Rehearsal> rehearse_overlay(const MountPlan& plan) {
   return rehearsal;
 }
 
-int try_option(const OverlayOption& option) {
+Result<std::vector<int>> try_options(const std::vector<OverlayOption>& options) {
+  std::vector<int> errors;
   auto context = FsContext::open("overlay");
-  if (!context) return context.error().err;
-  auto set = option.value ? context->set_string(option.key, *option.value) : context->set_flag(option.key);
-  return set ? 0 : set.error().err;
+  if (!context) return std::vector<int>(options.size(), context.error().err);
+  if (checks_options_at_once(*context)) {
+    for (const OverlayOption& option : options) errors.push_back(try_option(option, nullptr));
+    return errors;
+  }
+  const TrialLowers lowers = TRY(TrialLowers::make());
+  for (const OverlayOption& option : options) errors.push_back(try_option(option, &lowers));
+  return errors;
 }
 
 }  // namespace overlayfs

@@ -17,7 +17,8 @@ struct Rehearsal {
 // of the lowers alone, and asks whether upper and work are in use.
 Result<Rehearsal> rehearse_overlay(const MountPlan& plan);
 
-// Sets one option in a context of its own: 0, or the errno that refused it.
-int try_option(const OverlayOption& option);
+// Sets each option in a context of its own: 0, or the errno that refused it. Where the kernel checks nothing
+// before CREATE (before 6.5), a throw-away overlay is created with it, which needs privilege.
+Result<std::vector<int>> try_options(const std::vector<OverlayOption>& options);
 
 }  // namespace overlayfs

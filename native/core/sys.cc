@@ -6,9 +6,13 @@
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+
+#include <cstdio>
 
 #ifdef OVERLAYFS_FAULTS
 #include "fault.h"
@@ -35,6 +39,11 @@ static const char* fsconfig_command(abi::FsconfigCommand command) {
       return "fsconfig:CMD_RECONFIGURE";
   }
   return "fsconfig";
+}
+
+// Likewise the one kind of opening that file systems lack.
+static const char* kind_of_open(int flags) {
+  return (flags & O_TMPFILE) == O_TMPFILE ? "openat:O_TMPFILE" : "openat:other";
 }
 #endif
 
@@ -81,7 +90,7 @@ ssize_t listmount(uint64_t mount_id, uint64_t after, uint64_t* ids, size_t count
 int fstatfs(int fd, struct statfs* result) { return CALL("fstatfs", ::fstatfs(fd, result)); }
 
 int openat(int dirfd, const char* path, int flags, mode_t mode) {
-  return CALL("openat", ::openat(dirfd, path, flags | O_CLOEXEC, mode));
+  return CALL("openat", CALL(kind_of_open(flags), ::openat(dirfd, path, flags | O_CLOEXEC, mode)));
 }
 int openat2(int dirfd, const char* path, const abi::OpenHow& how) {
   return static_cast<int>(CALL("openat2", syscall(abi::SYS_OPENAT2, dirfd, path, &how, sizeof how)));
@@ -119,6 +128,9 @@ int symlinkat(const char* target, int dirfd, const char* name) {
 
 int fchownat(int dirfd, const char* path, uid_t uid, gid_t gid, int flags) {
   return CALL("fchownat", ::fchownat(dirfd, path, uid, gid, flags));
+}
+int faccessat(int dirfd, const char* path, int mode) {
+  return CALL("faccessat", ::faccessat(dirfd, path, mode, AT_EACCESS));
 }
 int fchmod(int fd, mode_t mode) { return CALL("fchmod", ::fchmod(fd, mode)); }
 int chmod(const char* path, mode_t mode) { return CALL("chmod", ::chmod(path, mode)); }
@@ -172,12 +184,29 @@ int setxattr(const char* path, const char* name, const void* value, size_t size,
   return CALL("setxattr", ::setxattr(path, name, value, size, flags));
 }
 int removexattr(const char* path, const char* name) { return CALL("removexattr", ::removexattr(path, name)); }
+ssize_t listxattrat(int dirfd, const char* path, int flags, char* names, size_t size) {
+  return CALL("listxattrat", syscall(abi::SYS_LISTXATTRAT, dirfd, path, flags, names, size));
+}
+ssize_t getxattrat(int dirfd, const char* path, int flags, const char* name, void* value, size_t size) {
+  abi::XattrArgs arguments{reinterpret_cast<uint64_t>(value), static_cast<uint32_t>(size), 0};
+  return CALL("getxattrat",
+              syscall(abi::SYS_GETXATTRAT, dirfd, path, flags, name, &arguments, sizeof arguments));
+}
 int inotify_init() { return CALL("inotify_init1", ::inotify_init1(IN_CLOEXEC)); }
 int inotify_add_watch(int fd, const char* path, uint32_t events) {
   return CALL("inotify_add_watch", ::inotify_add_watch(fd, path, events));
 }
 int inotify_rm_watch(int fd, int watch) { return CALL("inotify_rm_watch", ::inotify_rm_watch(fd, watch)); }
 int flock(int fd, int operation) { return CALL("flock", ::flock(fd, operation)); }
+int set_signal(int fd, int signal) { return CALL("fcntl:F_SETSIG", ::fcntl(fd, F_SETSIG, signal)); }
+int set_lease(int fd, int type) { return CALL("fcntl:F_SETLEASE", ::fcntl(fd, F_SETLEASE, type)); }
+int socket(int domain, int type) { return CALL("socket", ::socket(domain, type | SOCK_CLOEXEC, 0)); }
+int connect_to(int socket, const char* path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+  return CALL("connect", ::connect(socket, reinterpret_cast<const sockaddr*>(&address), sizeof address));
+}
 int syncfs(int fd) { return CALL("syncfs", ::syncfs(fd)); }
 int unshare(int flags) { return CALL("unshare", ::unshare(flags)); }
 int fchdir(int fd) { return CALL("fchdir", ::fchdir(fd)); }
@@ -185,6 +214,9 @@ int fchdir(int fd) { return CALL("fchdir", ::fchdir(fd)); }
 int name_to_handle_at(int dirfd, const char* path, struct file_handle* handle, int flags) {
   int mount_id;
   return CALL("name_to_handle_at", ::name_to_handle_at(dirfd, path, handle, &mount_id, flags));
+}
+int open_by_handle_at(int mount_fd, struct file_handle* handle, int flags) {
+  return CALL("open_by_handle_at", ::open_by_handle_at(mount_fd, handle, flags | O_CLOEXEC));
 }
 bool has_file_handles(int fd) {
   struct {

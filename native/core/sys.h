@@ -45,9 +45,11 @@ ssize_t getdents64(int fd, void* entries, size_t size);
 int linkat(int from, const char* name, int to, const char* new_name, int flags);
 int symlinkat(const char* target, int dirfd, const char* name);
 
-// fchownat(2), fchmod(2), chmod(2), utimensat(2), ioctl(2) for inode flags and file system uuids
+// fchownat(2), fchmod(2), faccessat(2), chmod(2), utimensat(2), ioctl(2) for inode flags and file system
+// uuids
 int fchownat(int dirfd, const char* path, uid_t uid, gid_t gid, int flags);
 int fchmod(int fd, mode_t mode);
+int faccessat(int dirfd, const char* path, int mode);  // as the effective user
 int chmod(const char* path, mode_t mode);
 int utimensat(int dirfd, const char* path, const struct timespec times[2], int flags);
 int ioctl(int fd, unsigned long request, void* argument);
@@ -75,14 +77,21 @@ ssize_t getxattr(const char* path, const char* name, void* value, size_t size);
 ssize_t listxattr(const char* path, char* names, size_t size);
 int setxattr(const char* path, const char* name, const void* value, size_t size, int flags = 0);
 int removexattr(const char* path, const char* name);
+ssize_t listxattrat(int dirfd, const char* path, int flags, char* names, size_t size);
+ssize_t getxattrat(int dirfd, const char* path, int flags, const char* name, void* value, size_t size);
 int inotify_init();  // inotify_init1(2)
 int inotify_add_watch(int fd, const char* path, uint32_t events);
 int inotify_rm_watch(int fd, int watch);
 int flock(int fd, int operation);
+int set_signal(int fd, int signal);  // fcntl(2), F_SETSIG: what a lease's end is told by
+int set_lease(int fd, int type);     // fcntl(2), F_SETLEASE
+int socket(int domain, int type);
+int connect_to(int socket, const char* path);  // connect(2), AF_UNIX
 int syncfs(int fd);
 int unshare(int flags);
 int fchdir(int fd);
 int name_to_handle_at(int dirfd, const char* path, struct file_handle* handle, int flags);
+int open_by_handle_at(int mount_fd, struct file_handle* handle, int flags);
 bool has_file_handles(int fd);  // name_to_handle_at(2) answers for it
 
 }  // namespace overlayfs::sys

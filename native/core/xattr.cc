@@ -1,5 +1,6 @@
 #include "xattr.h"
 
+#include <array>
 #include <cstring>
 
 #include "directory.h"
@@ -8,9 +9,14 @@
 namespace overlayfs {
 namespace {
 
-// Asks for the size, then for the bytes; ERANGE says that the attribute has grown between the two.
+// Most are short, and are read in one call. Else asks for the size, then for the bytes; ERANGE says that the
+// attribute has grown between the two.
 template <class Call>
 Result<std::string> read_sized(const char* name, const std::string& shown, Call call) {
+  std::array<char, 512> few;
+  const ssize_t fits = call(few.data(), few.size());
+  if (fits >= 0) return std::string(few.data(), static_cast<size_t>(fits));
+  if (errno != ERANGE) return failed(name, {}, shown);
   while (true) {
     ssize_t size = call(nullptr, 0);
     if (size < 0) return failed(name, {}, shown);
@@ -48,7 +54,24 @@ Result<std::optional<std::string>> xattr_of(int fd, const std::string& name) {
   return std::move(value).error();
 }
 
-Result<std::vector<Xattr>> xattrs_of(int fd) {
+Result<std::optional<std::string>> xattr_beneath(int directory, const std::string& entry,
+                                                 const std::string& name) {
+  const std::string path = fd_name(directory) + '/' + entry;
+  auto value = read_sized("lgetxattr", entry, [&](char* to, size_t size) {
+    return sys::lgetxattr(path.c_str(), name.c_str(), to, size);
+  });
+  if (value) return std::optional(*std::move(value));
+  if (value.error().err == ENODATA || value.error().err == EOPNOTSUPP) return std::optional<std::string>();
+  return std::move(value).error();
+}
+
+Result<std::vector<Xattr>> xattrs_beneath(int directory, const std::string& entry) {
+  auto attributes = read_xattrs(fd_name(directory) + '/' + entry);
+  if (!attributes && attributes.error().err == EOPNOTSUPP) return std::vector<Xattr>();
+  return attributes;
+}
+
+Result<std::vector<Xattr>> xattrs_of(int fd, std::string_view prefix) {
   const std::string path = fd_name(fd);
   auto names = read_sized("listxattr", {},
                           [&](char* to, size_t size) { return sys::listxattr(path.c_str(), to, size); });
@@ -56,6 +79,7 @@ Result<std::vector<Xattr>> xattrs_of(int fd) {
   if (!names && names.error().err == EOPNOTSUPP) return attributes;
   if (!names) return std::move(names).error();
   for (std::string& name : split_names(*names)) {
+    if (!name.starts_with(prefix)) continue;
     auto value = TRY(xattr_of(fd, name));
     if (value) attributes.emplace_back(std::move(name), *std::move(value));
   }

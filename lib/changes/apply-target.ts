@@ -1,0 +1,132 @@
+/**
+ * Whether a directory may be written to: no layer lies in it, it lies in no layer, and no live overlay uses it.
+ * @module
+ */
+import { binding } from '../addon.ts';
+import { type OverlayError, overlayError } from '../errors.ts';
+import { kernelFeatures } from '../inspect/kernel.ts';
+import { listOverlays, type MountedOverlay, parseOverlayOptions } from '../inspect/mount-table.ts';
+import type { DirectoryFacts, NativeRef, NativeStack } from '../native/binding.ts';
+import { showPath, showRef } from '../paths.ts';
+import { explainTarget } from './apply-errors.ts';
+
+type Known = Extract<DirectoryFacts, { error?: undefined }>;
+
+/**
+ * Throws `ERR_OVERLAY_TARGET_OVERLAPS` for a target that lies in a layer of the stack or holds one; a lower itself may be the
+ * target. Containment is told by superblock and path within the file system, since a bind mount hides it from `..`.
+ */
+export async function refuseOverlap(target: NativeRef, stack: NativeStack): Promise<void> {
+  const { lower, dataOnlyLower, upper, work } = stack;
+  const layers: readonly (readonly [role: string, ref: NativeRef, itself: boolean])[] = [
+    ...lower.map((ref) => ['lower', ref, true] as const),
+    ...dataOnlyLower.map((ref) => ['data-only lower', ref, false] as const),
+    ...(upper === undefined ? [] : [['upper', upper, false] as const]),
+    ...(work === undefined ? [] : [['work directory', work, false] as const]),
+  ];
+  const [own, ...facts] = await binding().directoryFacts([target, ...layers.map(([, ref]) => ref)]);
+  for (const [index, one] of facts.entries()) {
+    const [role, ref, itself] = layers[index] as (typeof layers)[number];
+    const how = relation(own, one);
+    if (how === undefined || (how === 'is' && itself)) continue;
+    throw overlayError(
+      'ERR_OVERLAY_TARGET_OVERLAPS',
+      `the target ${showRef(target)} ${how} the ${role} ${showRef(ref)} of the changes`,
+      'Name a directory apart from the layers: a copy of the lower, or the lower itself',
+      { path: showRef(target) },
+    );
+  }
+}
+
+/**
+ * Throws `ERR_OVERLAY_TARGET_IN_USE` for a target that a live overlay has as a layer. Of an upper or work directory the
+ * kernel itself is asked. Of a lower it keeps no mark: what is looked at is every overlay of this process, detached ones
+ * too, and the mount tables of all namespaces that /proc shows. Another process's detached overlay is in none. A layer that
+ * is a whole file system is passed over, unless it is the target: everything on it would lie in it.
+ */
+export async function refuseInUse(target: NativeRef): Promise<void> {
+  const { detachedLayers, initialUserNamespace } = await kernelFeatures();
+  if (initialUserNamespace) {
+    const { answer } = await binding()
+      .directoryInUse(target, detachedLayers)
+      .catch((error) => {
+        throw explainTarget(error, target);
+      });
+    if (answer === 'yes') throw inUse(target, 'as upper or work directory');
+  }
+  const [own] = await binding().directoryFacts([target]);
+  const found = await layersInUse();
+  const facts = await binding().directoryFacts(found.map(({ ref }) => ref));
+  const index = facts.findIndex((one) => {
+    const how = relation(own, one);
+    return how === 'lies in' ? !isWholeFileSystem(one) : how !== undefined;
+  });
+  if (index >= 0) throw inUse(target, found[index]?.by ?? '');
+}
+
+interface LayerInUse {
+  readonly ref: NativeRef;
+  readonly by: string;
+}
+
+async function layersInUse(): Promise<LayerInUse[]> {
+  const [here, elsewhere] = await Promise.all([listOverlays(), binding().overlaysElsewhere()]);
+  return [
+    ...binding()
+      .liveLayers()
+      .map((ref) => ({ ref, by: 'as a layer of an overlay of this process' })),
+    ...here.flatMap((overlay) => namedLayers(overlay, '', `as a layer of the overlay at ${overlay.target}`)),
+    ...elsewhere.overlays.flatMap(({ pid, point, options }) =>
+      namedLayers(
+        parseOverlayOptions(options),
+        `/proc/${pid}/root`,
+        `as a layer of the overlay at ${showPath(point)} in the mount namespace of process ${pid}`,
+      ),
+    ),
+  ];
+}
+
+type NamedLayers = Pick<MountedOverlay, 'lower' | 'dataOnlyLower' | 'upper' | 'work'>;
+
+function namedLayers(overlay: NamedLayers, root: string, by: string): LayerInUse[] {
+  const { lower, dataOnlyLower, upper, work } = overlay;
+  return [...lower, ...dataOnlyLower, upper, work].flatMap((layer) =>
+    layer === undefined || layer.unresolved !== undefined
+      ? []
+      : [{ ref: Buffer.concat([Buffer.from(root), layer.pathBytes]), by }],
+  );
+}
+
+function inUse(target: NativeRef, how: string): OverlayError {
+  return overlayError(
+    'ERR_OVERLAY_TARGET_IN_USE',
+    `the target ${showRef(target)} is in use ${how}; the kernel leaves undefined what happens when a layer changes under it`,
+    'Unmount that overlay, or name a copy of the directory',
+    { path: showRef(target) },
+  );
+}
+
+function relation(target: DirectoryFacts | undefined, layer: DirectoryFacts): string | undefined {
+  if (!isKnown(target) || !isKnown(layer)) return undefined;
+  if (target.device === layer.device && target.inode === layer.inode) return 'is';
+  const [outer, inner] = [placeOf(target), placeOf(layer)];
+  if (outer === undefined || inner === undefined || outer.device !== inner.device) return undefined;
+  if (outer.path === inner.path) return 'is';
+  if (inner.path.startsWith(below(outer.path))) return 'holds';
+  return outer.path.startsWith(below(inner.path)) ? 'lies in' : undefined;
+}
+
+const isKnown = (facts: DirectoryFacts | undefined): facts is Known =>
+  facts !== undefined && facts.error === undefined;
+
+const isWholeFileSystem = (facts: DirectoryFacts): boolean => isKnown(facts) && placeOf(facts)?.path === '/';
+
+const below = (path: string): string => (path.endsWith('/') ? path : `${path}/`);
+
+// Within the file system, whatever is bound where: the bytes as latin1.
+function placeOf({ mount, canonicalPath }: Known): { device: bigint; path: string } | undefined {
+  if (mount === undefined) return undefined;
+  const [root, point, path] = [mount.root, mount.point, canonicalPath].map((one) => one.toString('latin1'));
+  const rest = path === point ? '' : path?.slice(below(point ?? '').length);
+  return { device: mount.device, path: rest === '' ? (root ?? '') : `${below(root ?? '')}${rest}` };
+}

@@ -1,0 +1,267 @@
+/**
+ * Changes carried over into a plain directory.
+ * @module
+ */
+import { binding } from '../addon.ts';
+import { abortSignal, callback, checked } from '../arguments.ts';
+import { cancellable } from '../cancel.ts';
+import { invalidArgument } from '../errors.ts';
+import type { CopyMethod } from '../layer/copy-up-stream.ts';
+import type { NativeApplied, NativeApply, NativeRef, NativeStack } from '../native/binding.ts';
+import { directoryRef, showPath } from '../paths.ts';
+import type { DirRef } from '../types.ts';
+import { type ApplyConflict, conflictError, explainApply, explainTarget } from './apply-errors.ts';
+import { packChanges } from './apply-pack.ts';
+import { refuseInUse, refuseOverlap } from './apply-target.ts';
+import type { Change } from './change.ts';
+import { stackOf } from './origin.ts';
+import type { ChangeStream } from './stream.ts';
+
+/**
+ * `apply`: make it as the after-view has it all the same, and lose what is there; `skip`: leave it out, and all that cannot
+ * be applied without it; `abort`: change nothing.
+ */
+export type ConflictDecision = 'apply' | 'skip' | 'abort';
+
+/** How far `applyChanges()` has got. */
+export interface ApplyProgress {
+  /** Comparing the target with the before-view; copying what is new; giving everything its name. */
+  readonly phase: 'checking' | 'copying' | 'placing';
+  /** Entries of this phase that are done, of `total`. */
+  readonly entries: number;
+  readonly total: number;
+  /** Bytes of data that have been copied. */
+  readonly bytes: bigint;
+}
+
+/** Options of {@link applyChanges}. */
+export interface ApplyOptions {
+  /** What to do about a {@link ApplyConflict}: `'abort'` (the default), or a function that decides of each, in the order of paths. */
+  readonly onConflict?: 'abort' | ((conflict: ApplyConflict) => ConflictDecision | Promise<ConflictDecision>);
+  /** Which changes to apply; the others are as if they had not been given. */
+  readonly include?: (change: Change) => boolean;
+  /** Takes back what has been done, and rejects with its reason. */
+  readonly signal?: AbortSignal;
+  /** Called about ten times a second. */
+  readonly onProgress?: (done: ApplyProgress) => void;
+}
+
+/** What {@link applyChanges} did. */
+export interface ApplyResult {
+  readonly applied: readonly Change[];
+  /** Left out after a conflict. */
+  readonly skipped: readonly Change[];
+  /** Bytes of data that were copied; holes are not counted, unless a file was cloned. */
+  readonly bytes: bigint;
+  /** How the data of files was copied: how many files, by method. */
+  readonly methods: Readonly<Record<Exclude<CopyMethod, 'kernel' | 'skipped'>, number>>;
+  /** Extended attributes that the target's file system would not take. */
+  readonly dropped: readonly { readonly change: Change; readonly xattr: string }[];
+}
+
+/**
+ * Makes a plain directory, which looks as the lowers do, look as the overlay does: a copy of the lower, or the lower itself
+ * while no overlay uses it. Of a choice of changes only those are carried over; a directory that they need and that was left
+ * out is made with the metadata that the overlay shows.
+ *
+ * Everything is compared with the before-view first (type, mode, owner, extended attributes and content, of what would be
+ * changed or lost; not the times of directories, nor those of files with the same content), and what is new is made ready
+ * and synced in a directory `#overlayfs-apply` in the target. Only then names change: what is replaced gives way in one
+ * rename(2), nothing is written in place, and a file's other hard links stay as they are. A failure or an abort takes all of
+ * it back; a run that was killed half-way leaves that directory, and the next one puts what was taken out back and removes the
+ * rest. It is not proof against a crash of the system.
+ *
+ * No symbolic link and no mount in the target is followed or crossed. Symbolic links' targets are taken as they are. Directories
+ * that are among the changes get their times last; others in which names have changed have the time of that, as ever.
+ * Attributes of the overlay's own (`trusted.overlay.*`) stay behind.
+ *
+ * @param changes - from `changes()`: the stream itself, or any of its entries while it is open.
+ * @param target - on any file system; of its own mount only.
+ *
+ * @see renameat2(2) and openat2(2)
+ *
+ * @throws OverlayError `ERR_OVERLAY_APPLY_CONFLICT` where the target is not as the before-view, and `onConflict` has no other
+ * answer; `ERR_OVERLAY_TARGET_OVERLAPS` and `ERR_OVERLAY_TARGET_IN_USE` where the target is, holds or lies in a layer;
+ * `ERR_OVERLAY_TARGET_NOT_FOUND` and the like; `ERR_OVERLAY_APPLY_HALF_DONE` where something failed and not all of it could
+ * be taken back: its `applied` says what is there, its `left` where the rest lies. Anything else (`ENOSPC`, `EIO` …) is an
+ * error of `node:fs`'s own shape, and the target is as it was.
+ *
+ * @example
+ * ```ts
+ * import { applyChanges, changes } from 'overlayfs';
+ *
+ * await using stream = changes({ lower: '/srv/repo', upper: '/srv/box/upper', work: '/srv/box/work' });
+ * const { applied, skipped } = await applyChanges(stream, '/srv/repo', {
+ *   include: ({ path }) => !path.startsWith('node_modules/'),
+ *   onConflict: ({ path, reason }) => (console.warn(path, reason), 'skip'),
+ * });
+ * console.log(applied.length, skipped.map(({ path }) => path));
+ * ```
+ */
+export async function applyChanges(
+  changes: ChangeStream | Iterable<Change> | AsyncIterable<Change>,
+  target: DirRef,
+  options: ApplyOptions = {},
+): Promise<ApplyResult> {
+  const directory = directoryRef(target, 'target');
+  const { include, onConflict, signal, onProgress } = checkOptions(options);
+  signal?.throwIfAborted();
+  const chosen = await collect(changes, include, signal);
+  const stack = commonStack(chosen);
+  if (stack === undefined) return nothing;
+  const given: Given = { changes: chosen, stack, target: directory };
+  return carryOver(given, {
+    ...(typeof onConflict === 'function' ? { onConflict } : {}),
+    ...(signal === undefined ? {} : { signal }),
+    ...(onProgress === undefined ? {} : { onProgress }),
+  });
+}
+
+/** @internal What is to be done, and where. */
+export interface Given {
+  readonly changes: readonly Change[];
+  readonly stack: NativeStack;
+  readonly target: NativeRef;
+}
+type Ways = Omit<ApplyOptions, 'include' | 'onConflict'> & {
+  readonly onConflict?: Exclude<ApplyOptions['onConflict'], 'abort' | undefined>;
+};
+
+/** @internal */
+export async function carryOver({ changes, stack, target }: Given, ways: Ways): Promise<ApplyResult> {
+  const { onConflict, signal, onProgress } = ways;
+  await refuseOverlap(target, stack);
+  await refuseInUse(target);
+  signal?.throwIfAborted();
+  const { apply } = await binding()
+    .openApply(stack, target)
+    .catch((error) => {
+      throw explainTarget(error, target);
+    });
+  const timer =
+    onProgress === undefined ? undefined : setInterval(() => tell(apply, changes.length, onProgress), 100);
+  try {
+    const decisions = await decide(apply, changes, onConflict, signal);
+    const done = await cancellable(signal, (token) =>
+      binding()
+        .applyRun(apply, decisions, token)
+        .catch((error) => {
+          throw explainApply(error, changes, target);
+        }),
+    );
+    if (onProgress !== undefined) tell(apply, changes.length, onProgress);
+    return resultOf(done, changes);
+  } finally {
+    clearInterval(timer);
+    binding().closeApply(apply);
+  }
+}
+
+async function decide(
+  apply: NativeApply,
+  changes: readonly Change[],
+  onConflict: Ways['onConflict'],
+  signal: AbortSignal | undefined,
+): Promise<Buffer> {
+  const found = await cancellable(signal, (token) =>
+    binding()
+      .applyCheck(apply, packChanges(changes), token)
+      .catch((error) => {
+        throw explainApply(error, changes);
+      }),
+  );
+  const conflicts = found.map(({ change, reason, path, forcible }): ApplyConflict => {
+    const shown = path.length === 0 ? '.' : showPath(path);
+    return { change: changes[change] as Change, reason, path: shown, pathBytes: path, forcible };
+  });
+  const decisions = Buffer.alloc(changes.length);
+  if (conflicts.length > 0 && onConflict === undefined) throw conflictError(conflicts);
+  for (const [index, conflict] of conflicts.entries()) {
+    const decision = await onConflict?.(conflict);
+    signal?.throwIfAborted();
+    if (decision !== 'apply' && decision !== 'skip' && decision !== 'abort') {
+      throw invalidArgument('onConflict', decision, "must answer 'apply', 'skip' or 'abort'");
+    }
+    if (decision === 'abort' || (decision === 'apply' && !conflict.forcible)) throw conflictError([conflict]);
+    decisions[found[index]?.change ?? 0] = decision === 'skip' ? 1 : 2;
+  }
+  return decisions;
+}
+
+const copyMethods = ['clone', 'copy_file_range', 'sendfile', 'read-write'] as const;
+
+function resultOf(
+  { decisions, bytes, methods, dropped }: NativeApplied,
+  changes: readonly Change[],
+): ApplyResult {
+  return {
+    applied: changes.filter((_, index) => decisions[index] !== 1),
+    skipped: changes.filter((_, index) => decisions[index] === 1),
+    bytes,
+    methods: Object.fromEntries(
+      copyMethods.map((method, index) => [method, methods[index] ?? 0]),
+    ) as ApplyResult['methods'],
+    dropped: dropped.map(([index, xattr]) => ({ change: changes[index] as Change, xattr: showPath(xattr) })),
+  };
+}
+
+const nothing: ApplyResult = resultOf(
+  { decisions: Buffer.alloc(0), bytes: 0n, methods: [], dropped: [] },
+  [],
+);
+
+function tell(apply: NativeApply, total: number, onProgress: (done: ApplyProgress) => void): void {
+  const done = binding().applyProgress(apply);
+  if (done !== undefined) onProgress({ ...done, total });
+}
+
+function checkOptions(options: ApplyOptions): ApplyOptions {
+  return checked(options, {
+    onConflict: (value, name) => {
+      if (value !== 'abort' && typeof value !== 'function')
+        throw invalidArgument(name, value, "must be 'abort' or a function");
+    },
+    include: callback,
+    signal: abortSignal,
+    onProgress: callback,
+  });
+}
+
+async function collect(
+  changes: ChangeStream | Iterable<Change> | AsyncIterable<Change>,
+  include: ApplyOptions['include'],
+  signal: AbortSignal | undefined,
+): Promise<Change[]> {
+  if (typeof changes !== 'object' || changes === null)
+    throw invalidArgument('changes', changes, 'must be changes, from changes()');
+  const chosen: Change[] = [];
+  const take = (change: Change): void => {
+    if (include === undefined || include(change)) chosen.push(change);
+  };
+  if ('batches' in changes) {
+    for await (const batch of changes.batches()) {
+      signal?.throwIfAborted();
+      for (const change of batch) take(change);
+    }
+    const { errors } = await changes.done;
+    if (errors.length > 0)
+      throw new AggregateError(errors, 'not every change is known: some entries could not be looked at');
+  } else {
+    if (!(Symbol.iterator in changes || Symbol.asyncIterator in changes))
+      throw invalidArgument('changes', changes, 'must be iterable');
+    for await (const change of changes) take(change);
+  }
+  return chosen;
+}
+
+// What a change means depends on the layers that it was found in.
+function commonStack(changes: readonly Change[]): NativeStack | undefined {
+  let common: NativeStack | undefined;
+  for (const change of changes) {
+    const stack = stackOf(change);
+    if (stack === undefined || (common !== undefined && stack !== common))
+      throw invalidArgument('changes', change, 'must all come from one call of changes()');
+    common = stack;
+  }
+  return common;
+}

@@ -1,0 +1,25 @@
+// Places in layers, and why the kernel refuses one, as JavaScript gets them.
+#pragma once
+
+#include <napi.h>
+
+#include <string>
+#include <vector>
+
+#include "../core/merged_lookup.h"
+
+namespace overlayfs {
+
+// What the layers are called in this mount namespace, by the kernel's numbers; empty: nothing.
+struct LayerNames {
+  std::vector<std::string> roots;
+  std::string work;
+};
+LayerNames roots_of(const MergedLayers& layers);
+Napi::Object roots_to_js(Napi::Env env, const LayerNames& names);
+
+// { layer, path }: by the kernel's number, 0 the upper; -1 is the work directory.
+Napi::Object place_to_js(Napi::Env env, size_t layer, const std::string& path);
+Napi::Object refused_to_js(Napi::Env env, const Refused& refused);
+
+}  // namespace overlayfs

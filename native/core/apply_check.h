@@ -1,0 +1,19 @@
+// What applyChanges() asks before it changes anything: where each change belongs, and whether the target is
+// there as the before-view has it.
+#pragma once
+
+#include <vector>
+
+#include "apply.h"
+
+namespace overlayfs {
+
+// In the order of paths, what is in a directory right behind it.
+std::vector<ApplyPlace> place_changes(const std::vector<ApplyChange>& changes);
+
+Result<std::vector<Conflict>> find_conflicts(const std::vector<ApplyChange>& changes,
+                                             const std::vector<ApplyPlace>& places,
+                                             const MergedLayers& layers, TargetTree& target,
+                                             const Cancel& cancel, std::atomic<uint64_t>& done);
+
+}  // namespace overlayfs

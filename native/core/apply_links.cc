@@ -1,0 +1,121 @@
+#include "apply_links.h"
+
+#include <fcntl.h>
+
+#include <map>
+#include <unordered_set>
+
+#include "apply_check.h"
+#include "beneath.h"
+#include "proc.h"
+#include "same_entry.h"
+#include "status.h"
+#include "sys.h"
+#include "view_cursor.h"
+
+namespace overlayfs {
+namespace {
+
+using InodeKey = std::pair<uint64_t, uint64_t>;
+struct Group {
+  uint64_t number = 0;
+  uint32_t links = 0, named = 0;
+};
+
+InodeKey key_of(const abi::Statx& status) { return {device_of(status), status.ino}; }
+
+// Of the upper: those that have names which are not among the changes.
+Result<std::map<InodeKey, Group>> open_groups(const std::vector<ApplyChange>& changes, ViewCursor& after) {
+  std::map<InodeKey, Group> groups;
+  for (const ApplyChange& change : changes) {
+    if (!change.link_group || change.kind == ChangeKind::deleted || change.directory) continue;
+    const MergedEntry entry = TRY(after.lookup(change.path));
+    if (!entry.exists() || entry.is_directory()) continue;
+    const abi::Statx& status = entry.entry().status;
+    Group& group = groups[key_of(status)];
+    group.number = *change.link_group;
+    group.links = status.nlink;
+    ++group.named;
+  }
+  std::erase_if(groups, [](const auto& one) { return one.second.named >= one.second.links; });
+  return groups;
+}
+
+// The names in the upper, which are those of the after-view.
+Result<std::vector<ApplyChange>> other_names(const Fd& upper, const std::map<InodeKey, Group>& groups,
+                                             const std::unordered_set<std::string>& named,
+                                             const Cancel& cancel) {
+  std::vector<ApplyChange> found;
+  std::vector<std::string> waiting{{}};
+  DirectoryStream stream;
+  while (!waiting.empty()) {
+    const std::string at = std::move(waiting.back());
+    waiting.pop_back();
+    if (cancelled(cancel)) return SysError{ECANCELED, "getdents64", "aborted", at, {}};
+    const Fd directory = TRY(open_beneath(upper.get(), at, O_RDONLY | O_DIRECTORY));
+    stream.start(directory.get());
+    while (const char* name = stream.next()) {
+      struct stat status {};
+      if (sys::fstatat(directory.get(), name, &status, AT_SYMLINK_NOFOLLOW) != 0) continue;  // it has gone
+      std::string path = at.empty() ? name : at + '/' + name;
+      if (S_ISDIR(status.st_mode)) {
+        waiting.push_back(std::move(path));
+        continue;
+      }
+      const auto group = groups.find({status.st_dev, status.st_ino});
+      if (group == groups.end() || named.contains(path)) continue;
+      ApplyChange& change = found.emplace_back();
+      change.kind = ChangeKind::metadata;
+      change.path = std::move(path);
+      change.link_group = group->second.number;
+    }
+    if (stream.error() != 0) return SysError{stream.error(), "getdents64", {}, at, {}};
+  }
+  return found;
+}
+
+// A name that the caller has left out although it differs stays as it is.
+Result<bool> is_same_already(const ApplyPlace& place, const std::string& path, ViewCursor& after,
+                             TargetTree& target, const std::string& prefix, const Cancel& cancel) {
+  if (place.in_new || place.vacated) return false;
+  const MergedEntry entry = TRY(after.lookup(path));
+  auto there = target.entry(place.before);
+  if (!entry.exists() || entry.data_error != 0 || !there) return false;
+  const LayerEntry &meta = entry.entry(), &data = entry.data();
+  const Fd metadata = TRY(open_entry(meta.parent.fd->get(), meta.name));
+  const Fd content = TRY(open_entry(data.parent.fd->get(), data.name));
+  const auto status = TRY(status_of(there->get(), {}));
+  if (status->mtime.sec != meta.status.mtime.sec || status->mtime.nsec != meta.status.mtime.nsec)
+    return false;
+  return TRY(difference_between(there->get(), metadata.get(), content.get(), prefix, cancel)) ==
+         Difference::none;
+}
+
+}  // namespace
+
+Result<void> complete_link_groups(std::vector<ApplyChange>& changes, const MergedLayers& layers,
+                                  TargetTree& target, const Cancel& cancel) {
+  if (!layers.has_upper()) return {};
+  ViewCursor after(layers, 0);
+  const std::map<InodeKey, Group> groups = TRY(open_groups(changes, after));
+  if (groups.empty()) return {};
+  std::unordered_set<std::string> named;
+  for (const ApplyChange& change : changes) named.insert(change.path);
+  const size_t given = changes.size();
+  for (ApplyChange& change : TRY(other_names(*layers.root_of(0), groups, named, cancel)))
+    changes.push_back(std::move(change));
+  std::vector<bool> kept(changes.size(), true);
+  for (const ApplyPlace& place : place_changes(changes)) {
+    if (place.change < given) continue;
+    kept[place.change] = TRY(is_same_already(place, changes[place.change].path, after, target,
+                                             layers.stack().xattr_prefix(), cancel));
+  }
+  size_t to = given;
+  for (size_t at = given; at < changes.size(); ++at) {
+    if (kept[at] && to++ != at) changes[to - 1] = std::move(changes[at]);
+  }
+  changes.resize(to);
+  return {};
+}
+
+}  // namespace overlayfs

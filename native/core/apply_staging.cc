@@ -1,0 +1,309 @@
+#include "apply_staging.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+
+#include <algorithm>
+#include <tuple>
+
+#include "beneath.h"
+#include "copy_entry.h"
+#include "mount_info.h"
+#include "proc.h"
+#include "remove_tree.h"
+#include "rename.h"
+#include "sys.h"
+
+namespace overlayfs {
+namespace {
+
+// In the target's root: at work; done, and to be removed; and what could not be put back, which is never
+// touched again.
+constexpr const char *kAtWork = "#overlayfs-apply", *kDone = "#overlayfs-applied", *kLeft = "#overlayfs-left";
+constexpr const char* kRecord = "record";
+constexpr size_t kNoChange = ~size_t{0};
+
+Result<struct stat> stat_of(int fd) {
+  struct stat status {};
+  if (sys::fstatat(fd, "", &status, AT_EMPTY_PATH) != 0) return failed("fstatat");
+  return status;
+}
+
+Result<bool> is_there(int directory, const std::string& name) {
+  struct stat status {};
+  if (sys::fstatat(directory, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0) return true;
+  if (errno == ENOENT) return false;
+  return failed("fstatat", {}, name);
+}
+
+Result<void> write_all(int fd, const std::string& text) {
+  for (size_t at = 0; at < text.size();) {
+    const ssize_t count = sys::write(fd, text.data() + at, text.size() - at);
+    if (count < 0 && errno != EINTR) return failed("write", kRecord);
+    at += static_cast<size_t>(std::max<ssize_t>(count, 0));
+  }
+  return {};
+}
+
+// The record of a run that was killed; what it had not finished writing is about nothing that it had taken.
+Result<std::vector<Taking>> read_record(int staging) {
+  std::string text;
+  const int error = read_file(staging, kRecord, text);
+  if (error == ENOENT) return std::vector<Taking>();
+  if (error != 0) return SysError{error, "read", kRecord, {}, {}};
+  std::vector<std::string> words;
+  for (size_t at = 0, end; (end = text.find('\0', at)) != std::string::npos; at = end + 1)
+    words.push_back(text.substr(at, end - at));
+  std::vector<Taking> takings;
+  for (size_t i = 0; i + 2 < words.size(); i += 3)
+    takings.push_back({words[i], words[i + 1], words[i + 2], words[i].starts_with(kMoved)});
+  return takings;
+}
+
+}  // namespace
+
+std::string parent_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? std::string() : path.substr(0, slash);
+}
+
+std::string name_of(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
+bool is_below(const std::string& path, const std::string& directory) {
+  if (directory.empty()) return !path.empty();
+  return path.size() > directory.size() && path.starts_with(directory) && path[directory.size()] == '/';
+}
+
+Result<TargetTree> TargetTree::open(const DirectoryRef& ref) {
+  TargetTree tree;
+  const Fd path = TRY(open_directory(ref));
+  tree.root_ = TRY(reopen_readable(path.get(), ref.shown()));
+  tree.identity_ = TRY(identify(tree.root_.get(), ref.shown()));
+  if (sys::flock(tree.root_.get(), LOCK_EX | LOCK_NB) != 0) return failed("flock", "LOCK_EX", ref.shown());
+  const std::string name = canonical_path(tree.root_.get());
+  for (const std::string& point : TRY(mounts_below({name}))) {
+    if (is_below(point, name == "/" ? "" : name))
+      tree.mounts_.push_back(point.substr(name == "/" ? 1 : name.size() + 1));
+  }
+  return tree;
+}
+
+Result<int> TargetTree::directory(const std::string& path) {
+  if (path.empty()) return root_.get();
+  if (!last_ || last_path_ != path) {
+    last_ = TRY(open_beneath(root_.get(), path, O_PATH | O_DIRECTORY));
+    last_path_ = path;
+  }
+  return last_.get();
+}
+
+Result<Fd> TargetTree::entry(const std::string& path) {
+  if (path.empty()) return open_beneath(root_.get(), path, O_PATH | O_DIRECTORY);
+  return open_beneath(TRY(directory(parent_of(path))), name_of(path), O_PATH);
+}
+
+bool TargetTree::holds_mount(const std::string& path) const {
+  return std::any_of(mounts_.begin(), mounts_.end(),
+                     [&](const std::string& mount) { return mount == path || is_below(mount, path); });
+}
+
+Result<bool> Staging::recover(TargetTree& target) {
+  const bool done = TRY(is_there(target.root(), kDone));
+  if (done) TRY(remove_tree(target.root(), kDone));
+  if (!TRY(is_there(target.root(), kAtWork))) return done;
+  const Fd staging = TRY(open_beneath(target.root(), kAtWork, O_PATH | O_DIRECTORY));
+  std::vector<Taking> takings = TRY(read_record(staging.get()));
+  // What was taken last was nearest to the root: the others go back into it.
+  std::reverse(takings.begin(), takings.end());
+  for (const Taking& taking : takings) {
+    if (!TRY(is_there(staging.get(), taking.staged))) continue;
+    bool back = false, taken = false;
+    for (const std::string* path : {&taking.before, &taking.after}) {
+      if (back || path->empty()) continue;
+      target.forget();
+      auto parent = target.directory(parent_of(*path));
+      auto put = parent ? rename_noreplace({staging.get(), taking.staged}, {*parent, name_of(*path)})
+                        : Result<void>(std::move(parent).error());
+      back = static_cast<bool>(put);
+      taken = taken || (!put && put.error().err == EEXIST);
+    }
+    // Where its name is taken, the run had put there what was to replace it.
+    const bool replaced = taken && !taking.moves;
+    if (!back && !replaced) return SysError{EEXIST, "renameat2", taking.staged, taking.before, {}};
+  }
+  target.forget();
+  TRY(remove_tree(target.root(), kAtWork));
+  return true;
+}
+
+Result<Staging> Staging::create(TargetTree& target) {
+  Staging staging(target);
+  staging.root_ = TRY(stat_of(target.root()));
+  if (sys::mkdirat(target.root(), kAtWork, 0700) != 0) return failed("mkdirat", kAtWork);
+  auto opened = open_beneath(target.root(), kAtWork, O_RDONLY | O_DIRECTORY);
+  if (!opened) {
+    sys::unlinkat(target.root(), kAtWork, AT_REMOVEDIR);
+    return std::move(opened).error();
+  }
+  staging.directory_ = *std::move(opened);
+  return staging;
+}
+
+Result<void> Staging::record(const std::vector<Taking>& takings) {
+  if (takings.empty()) return {};
+  std::string text;
+  for (const Taking& one : takings)
+    (((text += one.staged) += '\0') += one.before).append(1, '\0').append(one.after).append(1, '\0');
+  const Fd file(sys::openat(directory_.get(), kRecord, O_CREAT | O_EXCL | O_WRONLY, 0600));
+  if (!file) return failed("openat", kRecord);
+  return write_all(file.get(), text);
+}
+
+Result<void> Staging::touch(const std::string& directory, bool quiet) {
+  const auto known = touched_.find(directory);
+  if (known != touched_.end()) {
+    known->second.quiet = known->second.quiet && quiet;
+  } else {
+    const struct stat before = TRY(stat_of(TRY(target_->directory(directory))));
+    touched_.emplace(directory, Touched{before, quiet});
+    if (!directory.empty()) log_.push_back({Step::times, kNoChange, directory, {}, before});
+  }
+  if (directory.empty() && !quiet) root_touched_ = true;
+  return {};
+}
+
+Result<void> Staging::restore_times() {
+  for (const auto& [path, touched] : touched_) {
+    if (touched.quiet && !path.empty()) TRY(set_times(path, touched.before));
+  }
+  return {};
+}
+
+Result<void> Staging::take(size_t change, const std::string& path, const std::string& staged) {
+  if (target_->holds_mount(path)) return SysError{EXDEV, "openat2", "a mount", path, {}};
+  TRY(touch(parent_of(path), false));
+  const int parent = TRY(target_->directory(parent_of(path)));
+  TRY(rename_noreplace({parent, name_of(path)}, {directory_.get(), staged}));
+  log_.push_back({Step::taken, change, path, staged, {}});
+  target_->forget();
+  return {};
+}
+
+Result<void> Staging::put(size_t change, const std::string& staged, const std::string& path, bool exchange,
+                          bool quiet) {
+  if (exchange && target_->holds_mount(path)) return SysError{EXDEV, "openat2", "a mount", path, {}};
+  TRY(touch(parent_of(path), quiet));
+  const int parent = TRY(target_->directory(parent_of(path)));
+  const DirectoryEntry here{directory_.get(), staged}, there{parent, name_of(path)};
+  if (exchange) {
+    if (TRY(rename_exchange(here, there))) {
+      log_.push_back({Step::exchanged, change, path, staged, {}});
+      target_->forget();
+      return {};
+    }
+    TRY(take(change, path, staged + "-old"));
+    return put(change, staged, path, false, quiet);
+  }
+  TRY(rename_noreplace(here, there));
+  log_.push_back({Step::put, change, path, staged, {}});
+  target_->forget();
+  return {};
+}
+
+Result<void> Staging::set_metadata(size_t change, const std::string& path, Inode source,
+                                   const struct stat& status, const MetadataOptions& options) {
+  const Fd entry = TRY(target_->entry(path));
+  const Fd directory = TRY(reopen_readable(entry.get(), path));
+  const struct stat before = TRY(stat_of(directory.get()));
+  const std::string backup = "b" + std::to_string(change);
+  if (sys::mkdirat(directory_.get(), backup.c_str(), 0700) != 0) return failed("mkdirat", backup);
+  const Fd kept = TRY(open_beneath(directory_.get(), backup, O_RDONLY | O_DIRECTORY));
+  TRY(equalise_metadata({directory.get(), false}, {kept.get(), false}, before, {}));
+  metadata_ = options;
+  log_.push_back({Step::metadata, change, path, backup, before});
+  if (path.empty()) root_touched_ = true;
+  return equalise_metadata(source, {directory.get(), false}, status, options);
+}
+
+Result<void> Staging::set_times(const std::string& path, const struct stat& status) {
+  if (path.empty()) {
+    root_ = status;
+    root_touched_ = false;  // that is what it has in the end
+    return {};
+  }
+  const Fd entry = TRY(target_->entry(path));
+  return overlayfs::set_times({entry.get(), true}, status);
+}
+
+Result<void> Staging::commit() {
+  return rename_noreplace({target_->root(), kAtWork}, {target_->root(), kDone});
+}
+
+void Staging::clear() {
+  const bool removed = static_cast<bool>(remove_tree(target_->root(), kDone));
+  if (removed && !root_touched_) std::ignore = overlayfs::set_times({target_->root(), false}, root_);
+}
+
+Result<void> Staging::undo_one(const Action& action) {
+  target_->forget();
+  if (action.step == Step::times) {
+    const Fd entry = TRY(target_->entry(action.path));
+    return overlayfs::set_times({entry.get(), true}, action.status);
+  }
+  if (action.step == Step::metadata) {
+    const Fd entry = TRY(target_->entry(action.path));
+    const Fd directory = TRY(reopen_readable(entry.get(), action.path));
+    const Fd kept = TRY(open_beneath(directory_.get(), action.staged, O_RDONLY | O_DIRECTORY));
+    return equalise_metadata({kept.get(), false}, {directory.get(), false}, action.status, metadata_);
+  }
+  const int parent = TRY(target_->directory(parent_of(action.path)));
+  const DirectoryEntry here{directory_.get(), action.staged}, there{parent, name_of(action.path)};
+  if (action.step == Step::taken) return rename_noreplace(here, there);
+  if (action.step == Step::put) return rename_noreplace(there, here);
+  return TRY(rename_exchange(here, there)) ? Result<void>()
+                                           : SysError{EINVAL, "renameat2", {}, action.path, {}};
+}
+
+Staging::Undone Staging::undo() {
+  Undone undone;
+  bool whole = true;
+  for (auto action = log_.rbegin(); action != log_.rend(); ++action) {
+    if (undo_one(*action)) continue;
+    if (action->step == Step::times) continue;
+    whole = false;
+    if (action->change != kNoChange) undone.kept.push_back(action->change);
+  }
+  target_->forget();
+  if (whole) {
+    if (!remove_tree(target_->root(), kAtWork)) undone.left = kAtWork;
+    std::ignore = overlayfs::set_times({target_->root(), false}, root_);
+    return undone;
+  }
+  // Under a name that no run ever clears.
+  undone.left = kAtWork;
+  for (int i = 0; i < 1000; ++i) {
+    std::string name = std::string(kLeft) + "-" + std::to_string(i);
+    if (!rename_noreplace({target_->root(), kAtWork}, {target_->root(), name})) continue;
+    undone.left = std::move(name);
+    break;
+  }
+  return undone;
+}
+
+Result<void> equalise_metadata(Inode from, Inode to, const struct stat& status,
+                               const MetadataOptions& options) {
+  const std::vector<Xattr> wanted = TRY(xattrs_of(from.fd));
+  for (const Xattr& present : TRY(xattrs_of(to.fd))) {
+    const std::string& name = present.first;
+    const bool own = !options.private_prefix.empty() && name.starts_with(options.private_prefix);
+    const bool kept =
+        std::any_of(wanted.begin(), wanted.end(), [&](const Xattr& one) { return one.first == name; });
+    if (own || kept || name.starts_with("security.")) continue;
+    if (sys::fremovexattr(to.fd, name.c_str()) != 0 && errno != ENODATA) return failed("fremovexattr", name);
+  }
+  auto dropped = copy_metadata(from, to, status, options);
+  if (!dropped) return std::move(dropped).error();
+  return {};
+}
+
+}  // namespace overlayfs

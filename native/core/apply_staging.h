@@ -1,0 +1,128 @@
+// The target of applyChanges(), and the directory in it where everything is made ready and whatever leaves
+// its name waits until all is done. Every step is remembered, and can be taken back.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "copy_metadata.h"
+#include "directory.h"
+#include "fd.h"
+#include "result.h"
+
+namespace overlayfs {
+
+std::string parent_of(const std::string& path);
+std::string name_of(const std::string& path);
+bool is_below(const std::string& path, const std::string& directory);  // not itself
+
+// A plain directory, reached by names alone; nothing in it leads out, and nothing mounted in it is entered.
+class TargetTree {
+ public:
+  static Result<TargetTree> open(const DirectoryRef& ref);
+
+  int root() const { return root_.get(); }
+  const DirectoryIdentity& identity() const { return identity_; }
+  // An O_PATH descriptor of a directory; the last one is kept open, until forget().
+  Result<int> directory(const std::string& path);
+  void forget() { last_.reset(); }
+  // An O_PATH descriptor of an entry; ENOENT. The root is empty.
+  Result<Fd> entry(const std::string& path);
+  // Whether something is mounted there or below it: what must not be moved or removed.
+  bool holds_mount(const std::string& path) const;
+
+ private:
+  Fd root_;  // readable, and locked
+  DirectoryIdentity identity_;
+  Fd last_;
+  std::string last_path_;
+  std::vector<std::string> mounts_;  // below the root
+};
+
+// Something that will be taken out of the target, and where it stands when all is done: for whoever clears up
+// after a run that was killed.
+struct Taking {
+  std::string staged;         // its name in the staging directory
+  std::string before, after;  // in the target
+  bool moves = false;         // it will stand there: its staged name says so too
+};
+// What names in the staging directory begin with.
+constexpr char kNew = 'n', kMoved = 'm', kGone = 'd';
+
+class Staging {
+ public:
+  // Puts back what a killed run has taken out of the target, and removes the rest. True: there was something.
+  // EEXIST from "renameat2": it has no place any more.
+  static Result<bool> recover(TargetTree& target);
+
+  static Result<Staging> create(TargetTree& target);
+
+  int directory() const { return directory_.get(); }
+  Result<void> record(const std::vector<Taking>& takings);
+
+  // Each step says which change it is for. Nothing may have the name, unless it is `exchange`d: what stood
+  // there then stands in the staging directory, under the name that the new one had. A `quiet` one is no
+  // change of the directory: its times stay.
+  Result<void> take(size_t change, const std::string& path, const std::string& staged);
+  Result<void> put(size_t change, const std::string& staged, const std::string& path, bool exchange,
+                   bool quiet);
+  // From here on paths are those of the after-view.
+  void begin_placing() { touched_.clear(); }
+  // Gives the directories in which there were but quiet steps the times that they had.
+  Result<void> restore_times();
+  // Makes a directory's metadata that of another.
+  Result<void> set_metadata(size_t change, const std::string& path, Inode source, const struct stat& status,
+                            const MetadataOptions& options);
+  Result<void> set_times(const std::string& path, const struct stat& status);
+
+  // All is done. From here on nothing is taken back, and whoever comes after a kill only removes what is
+  // left.
+  Result<void> commit();
+  // Removes what was taken out. What cannot be removed is the next run's.
+  void clear();
+
+  // Takes everything back, newest first, and removes the staging directory.
+  struct Undone {
+    std::vector<size_t> kept;  // the changes that could not be taken back
+    std::string left;          // the staging directory, where not everything could be
+  };
+  Undone undo();
+
+ private:
+  enum class Step : uint8_t { taken, put, exchanged, metadata, times };
+  struct Action {
+    Step step;
+    size_t change;
+    std::string path, staged;
+    struct stat status;
+  };
+
+  explicit Staging(TargetTree& target) : target_(&target) {}
+  struct Touched {
+    struct stat before;
+    bool quiet;
+  };
+  // Remembers the times of a directory before its first name changes.
+  Result<void> touch(const std::string& directory, bool quiet);
+  Result<void> undo_one(const Action& action);
+
+  TargetTree* target_;
+  Fd directory_;
+  std::vector<Action> log_;
+  std::unordered_map<std::string, Touched> touched_;
+  bool root_touched_ = false;
+  MetadataOptions metadata_;
+  struct stat root_ {};  // what its times are when the staging directory has gone
+};
+
+// Makes owner, mode, attributes and times of a directory those of another; attributes that the other has not
+// are removed, but for the overlay's own.
+Result<void> equalise_metadata(Inode from, Inode to, const struct stat& status,
+                               const MetadataOptions& options);
+
+}  // namespace overlayfs

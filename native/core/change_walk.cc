@@ -1,0 +1,55 @@
+#include "change_walk.h"
+
+#include <fcntl.h>
+
+#include "beneath.h"
+#include "change_task.h"
+#include "linked_names.h"
+
+namespace overlayfs {
+
+Result<std::shared_ptr<ChangeWalk>> ChangeWalk::open(const LayerStack& stack, ChangeOptions options) {
+  MergedLayers layers = TRY(MergedLayers::open(stack));
+  auto context = std::make_shared<ChangeContext>(std::move(layers), std::move(options));
+  return std::shared_ptr<ChangeWalk>(new ChangeWalk(std::move(context)));
+}
+
+Result<void> ChangeWalk::start() {
+  clock_gettime(CLOCK_REALTIME, &context_->started);
+  if (context_->options.renames) TRY(context_->renames.find(*context_));
+  scanned_lower_ = TRY(find_linked_names(*context_));
+  work_ = TRY(context_->start(first_change_task(context_), context_->options.in_order));
+  return {};
+}
+
+Result<ChangeWalk::Batch> ChangeWalk::next() {
+  if (!work_) TRY(start());
+  OrderedWork::Batch taken = work_->take();
+  if (context_->cancelled) {
+    work_->wait_until_still();
+    return SysError{ECANCELED, "getdents64", {}, {}, {}};
+  }
+  if (taken.ended) work_->wait_until_still();
+  return Batch{std::move(taken.records), taken.ended, !context_->changed_meanwhile, scanned_lower_,
+               context_->renames.cut()};
+}
+
+void ChangeWalk::close() {
+  context_->cancel();
+  if (work_) work_->wait_until_still();
+}
+
+Result<Fd> ChangeWalk::open_source(size_t layer, const std::string& path) const {
+  const MergedLayers& layers = context_->layers();
+  Fd work;
+  int root = -1;
+  if (layer == kIndexLayer) {
+    work = TRY(open_directory(*layers.stack().work));
+    root = work.get();
+  } else {
+    root = layers.root_of(layer)->get();
+  }
+  return open_beneath(root, path, O_RDONLY | O_NONBLOCK);
+}
+
+}  // namespace overlayfs

@@ -1,0 +1,146 @@
+// Copying up without a mount: the upper is written as overlayfs itself would write it (fs/overlayfs/copy_up.c
+// of the kernel).
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "copy_entry.h"
+#include "in_use.h"
+#include "layer_stack.h"
+#include "merged_lookup.h"
+#include "staging.h"
+
+namespace overlayfs {
+
+struct CopyUpOrder {
+  std::vector<std::string> paths;  // of the merged view, without a leading slash; the root is empty
+  bool recursive = false;
+  size_t threads = 1;
+  std::vector<Rung> rungs;  // by which the kernel is asked whether the upper is in use
+  bool detached_layers = false;
+  bool can_tell_in_use = true;  // false inside a user namespace, where it always says free
+};
+
+// What refuses a copy-up, before anything of it is done or for one path.
+enum class CopyUpRefusal {
+  none,         // a system call's error, of a path
+  open_layer,   // a layer cannot be opened
+  work_locked,  // another process of ours is at work
+  upper_in_use,
+  work_in_use,
+  work_on_other_mount,
+  has_index,    // the work directory has an index, or would need one
+  work_needed,  // the upper has been written with an index
+  unwritable,   // nothing can be made in the upper's file system
+};
+
+struct CopyUpResult {
+  size_t order = 0;
+  std::string path;
+  std::optional<CopiedData> data;  // none: skipped
+  std::string reason;
+};
+
+struct CopyUpBatch {
+  std::vector<CopyUpResult> results;
+  std::optional<SysError> error;  // what ended it, after these
+  CopyUpRefusal refusal = CopyUpRefusal::none;
+  bool more = false;
+};
+
+class CopyUp {
+ public:
+  // Nothing but the locks and the staging directory has been touched when this returns.
+  static Result<std::shared_ptr<CopyUp>> open(const LayerStack& stack, CopyUpOrder order,
+                                              CopyUpRefusal* refusal);
+  CopyUp(const CopyUp&) = delete;
+  CopyUp& operator=(const CopyUp&) = delete;
+
+  // As many paths as take about two seconds, durable when this returns. One call at a time.
+  CopyUpBatch next(const Cancel& cancel);
+
+  // Why it is not known whether the upper is in use; empty: it is known.
+  const std::string& in_use_unknown() const { return in_use_.reason; }
+  uint64_t entries() const { return entries_.load(std::memory_order_relaxed); }
+  uint64_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
+
+ private:
+  // A directory of the merged view, and its counterpart in the upper as soon as there is one.
+  struct Directory {
+    std::shared_ptr<Directory> parent;
+    std::string name;
+    MergedDirectory merged;
+    std::shared_ptr<const Fd> upper;
+    struct stat times {};  // those that it must keep while entries are put into it
+    bool made = false;     // by us
+    bool impure = false;   // and marked so
+    std::vector<std::string> dropped;
+    std::mutex making;
+  };
+  using DirectoryPtr = std::shared_ptr<Directory>;
+
+  struct Task {
+    size_t order = 0;
+    std::string path;
+    bool named = true;    // by the caller; otherwise found by listing
+    DirectoryPtr parent;  // of one that was found
+    DirectoryPtr list;    // not an entry: what is in this directory
+  };
+  struct Turn;
+
+  CopyUp(MergedLayers layers, CopyUpOrder order);
+  Result<void> prepare(CopyUpRefusal* refusal);
+  Result<void> check_in_use(const OpenLayer* work, CopyUpRefusal* refusal);
+
+  // The queue that the threads of a turn share: copy_up.cc.
+  void work(Turn& turn);
+  void finish(Turn& turn, const Task& task, Result<std::optional<CopyUpResult>> outcome,
+              CopyUpRefusal refusal);
+  std::optional<Task> take(Turn& turn);
+  Result<void> list(const Task& task);
+
+  // One path: copy_up_entry.cc.
+  Result<std::optional<CopyUpResult>> carry_out(const Task& task, const Cancel& cancel,
+                                                CopyUpRefusal* refusal);
+  Result<void> copy_directory_up(const DirectoryPtr& directory, CopyUpResult* result);
+  Result<void> copy_file_up(Directory& parent, const std::string& name, const MergedEntry& entry,
+                            const CopyOptions& options, CopyUpRefusal* refusal, CopyUpResult* result);
+  Result<CopiedData> complete_metacopy(const MergedEntry& entry, const CopyControl& control,
+                                       CopyUpRefusal* refusal);
+  Result<DirectoryPtr> directory(const std::string& path);
+  Result<DirectoryPtr> child(const DirectoryPtr& parent, const std::string& path, MergedDirectory merged);
+  Result<void> ensure_upper(Directory& directory);
+  Result<void> make_ready(Directory& directory);
+  CopyOptions options_for(const Cancel& cancel);
+  Result<void> add_origin(const Source& source, size_t layer, CopyOptions* options) const;
+
+  MergedLayers layers_;
+  CopyUpOrder order_;
+  InUseAnswer in_use_;
+  Fd lock_;  // on the work directory
+  std::optional<Staging> staging_;
+  Fd upper_for_sync_;
+  std::vector<Uuid> uuids_;       // of the file systems of the lowers
+  bool decodes_handles_ = false;  // otherwise the kernel writes origins that say nothing
+
+  std::mutex mutex_;  // of the queue
+  std::condition_variable changed_;
+  std::deque<Task> tasks_;
+  size_t ordered_ = 0;
+
+  std::mutex resolving_;  // of the directories that are known
+  std::map<std::string, DirectoryPtr> directories_;
+
+  std::atomic<uint64_t> entries_ = 0, bytes_ = 0;
+};
+
+}  // namespace overlayfs

@@ -1,0 +1,24 @@
+// Whether two entries are the same to whoever reads them: type, mode, owner, extended attributes and content.
+// Link counts, inode numbers and a directory's times are not looked at; a file whose modification times
+// differ is read.
+#pragma once
+
+#include <string>
+
+#include "cancel.h"
+#include "fd.h"
+#include "result.h"
+
+namespace overlayfs {
+
+enum class Difference { none, type, content, metadata };
+
+// Descriptors of any kind (O_PATH too). `data`: where the content of `other` lies, if it is a file.
+// `private_prefix`: attributes of an overlay's own, which do not count.
+Result<Difference> difference_between(int one, int other, int data, const std::string& private_prefix,
+                                      const Cancel& cancel);
+
+// An O_PATH descriptor of a name in a directory.
+Result<Fd> open_entry(int directory, const std::string& name);
+
+}  // namespace overlayfs
