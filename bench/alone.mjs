@@ -1,6 +1,6 @@
 // A measurement that can also be run by itself, in a mount namespace of its own.
-import { execFileSync, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -21,7 +21,9 @@ export async function alone(url, measure) {
   }
   const scratch = mkdtempSync(join(tmpdir(), 'overlayfs-bench-'));
   process.on('exit', () => {
-    execFileSync('umount', ['--recursive', '--quiet', join(scratch, 'tmpfs')]);
+    for (const name of readdirSync(scratch))
+      spawnSync('umount', ['--recursive', '--quiet', join(scratch, name)], { stdio: 'ignore' });
+    for (const point of Rooms.points(scratch)) execFileSync('umount', ['--recursive', '--quiet', point]);
     rmSync(scratch, { recursive: true });
   });
   compileTwin(scratch);

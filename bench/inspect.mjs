@@ -1,10 +1,13 @@
 // What looks at overlays without making one, and the command line.
 import { join } from 'node:path';
 import { doctor, listOverlays } from '../dist/index.js';
+import { artefacts } from './artefacts.mjs';
 import { cliRow } from './cli.mjs';
 import { timed } from './contenders.mjs';
+import { copyUpRows } from './copy-up.mjs';
 import { holdersRow, PROCESSES } from './holders.mjs';
 import { interleave, present, ratio, summary } from './measure.mjs';
+import { mountedRows } from './mounted.mjs';
 import { makeOurs } from './ours.mjs';
 import { startTwin } from './raw.mjs';
 
@@ -31,7 +34,10 @@ export const inspections = [
     bound: 1.5,
     measure: holdersRow,
   },
+  ...artefacts,
+  ...mountedRows,
   { name: 'overlayfs mount, start to mounted', besideName: 'node -e 0', bound: 2.5, measure: cliRow },
+  ...copyUpRows,
 ];
 
 /** Measures one, with its figures in nanoseconds. */

@@ -1,7 +1,7 @@
 // The file systems that the rows run on, and the directories of one row. Everything hangs in our own mount namespace
 // and goes with it: image files are unlinked and loop devices released as soon as they are mounted.
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const makers = {
@@ -9,7 +9,7 @@ const makers = {
   xfs: ['mkfs.xfs', '-q', '-m', 'reflink=1'],
   btrfs: ['mkfs.btrfs', '-q'],
 };
-const IMAGE_SIZE = 1024 ** 3;
+const IMAGE_SIZE = 4 * 1024 ** 3; // sparse: two files of a gibibyte must fit
 
 const run = (command, ...args) => execFileSync(command, args, { encoding: 'utf8' }).trim();
 
@@ -17,6 +17,13 @@ export class Rooms {
   #scratch;
   #mounted = new Map();
   #count = 0;
+
+  /** Where the file systems are mounted. */
+  static points(scratch) {
+    return ['tmpfs', ...Object.keys(makers)]
+      .map((type) => join(scratch, type))
+      .filter((point) => existsSync(point));
+  }
 
   constructor(scratch) {
     this.#scratch = scratch;

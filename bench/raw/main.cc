@@ -1,14 +1,17 @@
-// twin <verb> <room> [--lowers=N] [--count=N] [--writable] [--probe] [--volatile] [--scratch] [--detached]
+// twin <verb> <room> [--lowers=N] [--count=N] [--threads=N] [--writable] [--probe] [--volatile] [--scratch] [--detached]
 // For each line on standard input it does the verb once, and answers with the nanoseconds that this took: the
 // line "mount" or "unmount" does that half only. It times itself, so the pipe costs it nothing.
 #include <chrono>
 #include <functional>
 #include <string_view>
 
+#include "artefacts.h"
+#include "copy_up.h"
 #include "handoff.h"
 #include "holders.h"
 #include "inspect.h"
 #include "kernel.h"
+#include "mounted_copy_up.h"
 #include "overlay.h"
 
 namespace {
@@ -22,6 +25,8 @@ twin::Shape parse_shape(int count, char** arguments) {
       shape.lowers = number();
     else if (flag.starts_with("--count="))
       shape.count = number();
+    else if (flag.starts_with("--threads="))
+      shape.threads = number();
     else if (flag == "--writable")
       shape.writable = true;
     else if (flag == "--probe")
@@ -67,8 +72,14 @@ Verb find_verb(std::string_view name, const twin::Room& room, const twin::Shape&
     return {[](size_t) { twin::probe_in_use(upper, work); }, nothing};
   }
   if (name == "holders") return {[&](size_t i) { twin::count_holders(room.targets[i].c_str()); }, nothing};
+  if (name == "copy-up") return {[&](size_t) { twin::copy_up(shape.threads); }, nothing};
+  if (name == "copy-up-mounted") return {[&](size_t i) { twin::copy_up_through(room.targets[i].c_str()); }, nothing};
   if (name == "list") return {[](size_t) { twin::list_overlays(); }, nothing};
   if (name == "doctor") return {[&](size_t) { twin::examine(room); }, nothing};
+  if (name == "whiteouts")
+    return {[](size_t) { twin::make_whiteouts(); }, [](size_t) { twin::remove_whiteouts(); }};
+  if (name == "set-xattrs") return {[](size_t) { twin::set_attributes(); }, nothing};
+  if (name == "get-xattrs") return {[](size_t) { twin::get_attributes(); }, nothing};
   if (name == "handoff") return {[](size_t) { twin::hand_over(); }, nothing};
   twin::must((errno = EINVAL, -1), "verb");
   return {};

@@ -8,7 +8,7 @@ namespace twin {
 
 // What a row of the benchmark asks for.
 struct Shape {
-  int lowers = 2, count = 1;
+  int lowers = 2, count = 1, threads = 1;
   bool writable = false, probe = false, is_volatile = false, scratch = false, detached = false;
 };
 

@@ -1,6 +1,7 @@
 // Every subcommand as a process: what it does, what it prints, its JSON and its exit codes.
 import { spawn } from 'node:child_process';
-import { mkdirSync, readdirSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readdirSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { waitingShell } from '../support/child.ts';
 import { describePrivileged } from '../support/needs.ts';
@@ -102,6 +103,47 @@ describePrivileged('overlayfs', () => {
     expect(mountPoints()).not.toContain(target);
     const { stdout } = overlayfs('mount', '-l', lower, '--scratch', '--dry-run', target);
     expect(stdout).toMatch(/^options +redirect_dir=follow index=off /m);
+  });
+
+  it('which tells where a path of a mount comes from, and what it hides', () => {
+    const { lower, upper, target } = mounted();
+    appendFileSync(join(target, 'hello'), '!');
+    symlinkSync(target, scratch.path('link'));
+    for (const through of [target, scratch.path('link')]) {
+      expect(overlayfs('which', join(through, 'hello'))).toEqual({
+        status: 0,
+        stdout: [
+          'hello is a file',
+          `from      upper ${upper}/hello`,
+          `hidden    lower[0] ${lower}/hello (file: upper ${upper}/hello)`,
+          '',
+        ].join('\n'),
+        stderr: '',
+      });
+    }
+    const ran = overlayfs('which', '--json', join(target, 'hello'));
+    expect(json(ran)).toMatchObject({
+      path: 'hello',
+      exists: true,
+      type: 'file',
+      place: { layer: 'upper', index: 0 },
+    });
+  });
+
+  it('which reads layers that are not mounted, and fails where a mount would', () => {
+    const { lower, upper } = scratch.layers();
+    run('mknod', [join(upper, 'hello'), 'c', '0', '0']);
+    const layers = ['-l', lower, '-u', upper];
+    const { status, stdout } = overlayfs('which', ...layers, 'hello');
+    expect({ status, stdout: stdout.split('\n').slice(0, 2) }).toEqual({
+      status: 1,
+      stdout: ['hello: ENOENT', `whiteout  upper ${upper}/hello`],
+    });
+    expect(overlayfs('which', ...layers, '/').stdout).toContain(`merged    lower[0] ${lower}\n`);
+    expect(overlayfs('which', join(lower, 'hello'))).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('ERR_OVERLAY_NOT_AN_OVERLAY'),
+    });
   });
 
   it('tells what failed, why and what to do', () => {

@@ -2,7 +2,18 @@
 import { describe, expect, it } from 'vitest';
 import { overlayfs } from './run.ts';
 
-const commands = ['mount', 'unmount', 'ls', 'doctor', 'support', 'holders', 'sweep', 'demo'];
+const commands = [
+  'mount',
+  'unmount',
+  'ls',
+  'doctor',
+  'support',
+  'holders',
+  'which',
+  'copy-up',
+  'sweep',
+  'demo',
+];
 const wrong = (program: string, why: string) =>
   `${program}: wrong usage\n  why: ${why}\n  fix: See \`${program} --help\`\n`;
 
@@ -46,6 +57,8 @@ describe('a command line that is wrong', () => {
     [['mount', '-l', '', 'm'], 'overlayfs mount', 'lower[0] is empty'],
     [['mount', '-l', '/', '-u', '', '-w', '/', 'm'], 'overlayfs mount', 'upper is empty'],
     [['mount', '-l', '/', ''], 'overlayfs mount', 'target is empty'],
+    [['which'], 'overlayfs which', 'PATH is missing'],
+    [['which', '-u', '/', 'a'], 'overlayfs which', '--upper needs --lower'],
     [['unmount', ''], 'overlayfs unmount', 'target is empty'],
     [
       ['mount', '-l', '/', '--index=yes', 'm'],

@@ -1,3 +1,4 @@
+// @module-tag vm
 /** A view that no path leads to. */
 import { spawnSync } from 'node:child_process';
 import { constants, readdirSync, readFileSync, writeFileSync } from 'node:fs';

@@ -1,27 +1,47 @@
+// @module-tag vm
 /**
  * Every error code can be provoked, and docs/errors.md is the table of all of them. Really, but for what no one can
  * arrange: limits, races, and kernels other than this one come from the fault plan.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, symlinkSync } from 'node:fs';
+import {
+  appendFileSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  symlinkSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import {
+  applyChanges,
+  type Change,
+  changes,
+  copyUp,
+  createWhiteout,
   type ErrorCode,
   errorCodes,
+  type LayerStack,
   listOverlays,
+  mergedView,
   mountOverlay,
   type OverlayOptions,
   openLayers,
+  removeWhiteout,
+  setOpaque,
   unmount,
 } from '../../lib/index.ts';
 import { kernelFeatures } from '../../lib/inspect/kernel.ts';
 import { importTypeScript, runChild, waitingShell } from '../support/child.ts';
 import { openDirectories, openings } from '../support/directories.ts';
-import { type Fault, plan } from '../support/faults.ts';
+import { creating, type Fault, plan } from '../support/faults.ts';
 import { describePrivileged } from '../support/needs.ts';
 import { afterThisTest, type Layers, type Scratch, scratchOn } from '../support/scratch.ts';
+import { setXattr } from '../support/xattr.ts';
 
 /** Fails with the code in question. */
 type Provoke = (layers: Layers, scratch: Scratch) => unknown;
@@ -54,6 +74,11 @@ async function asNobody(attempt: () => Promise<unknown>): Promise<unknown> {
   return attempt().finally(() => process.seteuid?.(0));
 }
 
+async function looking({ lower, upper, work, ...options }: LayerStack, path: string): Promise<unknown> {
+  const view = await mergedView({ lower, upper, work, index: options.index ?? false } as LayerStack);
+  return view.stat(path).finally(() => view.close());
+}
+
 const really: Partial<Record<ErrorCode, Provoke>> = {
   ERR_OVERLAY_UNSUPPORTED_PLATFORM: async () => {
     const { platform } = process;
@@ -66,10 +91,63 @@ const really: Partial<Record<ErrorCode, Provoke>> = {
     return (await freshLibrary()).mountOverlay({ lower: '/a', scratch: true });
   },
   ERR_OVERLAY_NO_PRIVILEGE: (l) => asNobody(() => mountOverlay(l)),
+  ERR_OVERLAY_HAS_INDEX: ({ target, ...layers }) => {
+    mkdirSync(join(layers.work, 'index'));
+    return copyUp(layers, 'hello');
+  },
   ERR_OVERLAY_XATTR_HIDDEN: (l) => asNobody(() => openLayers({ lower: l.lower })),
+  ERR_OVERLAY_APPLY_CONFLICT: async (l, s) => applyChanges(await someChanges(l, s), s.directory('empty')),
+  ERR_OVERLAY_TARGET_OVERLAPS: async (l, s) => applyChanges(await someChanges(l, s), l.upper),
+  ERR_OVERLAY_TARGET_IN_USE: async (l, s) => {
+    const all = await someChanges(l, s);
+    const target = s.directory('used');
+    await using _ = await mountOverlay({ lower: target, scratch: true });
+    return await applyChanges(all, target);
+  },
+  ERR_OVERLAY_FOREIGN_LAYER: async (l, s) => {
+    s.file('upper/.wh.hello');
+    return someChanges(l, s);
+  },
+  ERR_OVERLAY_STREAM_CLOSED: async (l, s) => {
+    s.file('upper/new');
+    const stream = changes({ lower: l.lower, upper: l.upper });
+    const all: Change[] = [];
+    for await (const change of stream) all.push(change);
+    await stream.close();
+    return all.find(({ path }) => path === 'new')?.source?.open();
+  },
+  ERR_OVERLAY_LAYERS_UNKNOWN: async (_, scratch) => {
+    const script = 'cd "$1" && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work x merged';
+    execFileSync('sh', ['-c', script, 'sh', scratch.root]);
+    afterThisTest(() => execFileSync('umount', [scratch.path('merged')]));
+    const [listed] = (await listOverlays()).filter(({ target }) => target === scratch.path('merged'));
+    return mergedView(listed as NonNullable<typeof listed>);
+  },
+  ERR_OVERLAY_WORK_NEEDED: ({ lower, upper }) => mergedView({ lower, upper, index: true }),
+  ERR_OVERLAY_REDIRECT_REFUSED: async (l, scratch) => {
+    await setXattr(scratch.directory('upper/d'), 'trusted.overlay.redirect', 'a/b');
+    return looking(l, 'd');
+  },
+  ERR_OVERLAY_METACOPY_REFUSED: async (l, scratch) => {
+    await setXattr(scratch.file('upper/f'), 'trusted.overlay.metacopy');
+    return looking(l, 'f');
+  },
+  ERR_OVERLAY_LAYERS_OVERLAP: (l, scratch) =>
+    looking({ ...l, upper: scratch.directory('lower/upper') }, 'upper'),
+  ERR_OVERLAY_INDEX_REFUSED: async (l, scratch) => {
+    linkSync(scratch.path('lower/hello'), scratch.path('lower/link'));
+    {
+      await using overlay = await mountOverlay({ ...l, index: true });
+      appendFileSync(overlay.path('hello'), '!');
+    }
+    const [name = ''] = readdirSync(scratch.path('work/index'));
+    rmSync(scratch.path('work/index', name));
+    mkdirSync(scratch.path('work/index', name));
+    return looking({ ...l, index: true }, 'link');
+  },
   ERR_OVERLAY_NO_DETACHED: mounting(({ target: _, ...l }) => ({ ...l, mountApi: 'mount' })),
   ERR_OVERLAY_OPTION_UNKNOWN: mounting((l) => ({ ...l, kernelOptions: { no_such_option: true } })),
-  ERR_OVERLAY_OPTION_VALUE: mounting((l) => ({ ...l, kernelOptions: { fsync: 'sometimes' } })),
+  ERR_OVERLAY_OPTION_VALUE: mounting((l) => ({ ...l, kernelOptions: { default_permissions: 'sometimes' } })),
   ERR_OVERLAY_OPTION_TOO_LONG: mounting((l) => ({ ...l, source: 'x'.repeat(256) })),
   ERR_OVERLAY_OPTIONS_CONFLICT: mounting((l) => ({ ...l, nfsExport: true, metacopy: true })),
   ERR_OVERLAY_OPTIONS_CONTRADICT: mounting((l) => ({ ...l, scratch: true })),
@@ -190,6 +268,23 @@ const really: Partial<Record<ErrorCode, Provoke>> = {
   ERR_OVERLAY_ALREADY_ATTACHED: async (l) => (await mounted(l)).attach(l.lower),
   ERR_OVERLAY_PATH_ESCAPES: async (l) => (await mounted(l)).path('..'),
   ERR_OVERLAY_PATH_NOT_UTF8: async (l) => (await mounted(l)).path(Buffer.from([0xff])),
+  ERR_OVERLAY_WHITEOUT_IN_OPAQUE: async (l, s) => {
+    s.directory('upper/dir');
+    await setOpaque(l.upper, 'dir');
+    return createWhiteout(l.upper, 'dir/name');
+  },
+  ERR_OVERLAY_WHITEOUT_ON_OVERLAY: async (l) => createWhiteout((await mounted(l)).path(), 'name'),
+  ERR_OVERLAY_NOT_A_WHITEOUT: (l) => removeWhiteout(l.lower, 'hello'),
+  ERR_OVERLAY_LAYER_ROOT: (l) => setOpaque(l.upper, '/'),
+  ERR_OVERLAY_LAYER_WITHOUT_XATTRS: (_, s) =>
+    createWhiteout(mount('-t', 'ramfs', 'x', s.directory('box')), 'name', { form: 'xattr' }),
+  ERR_OVERLAY_RENAME_REFUSED: async (l, s) => {
+    s.file('lower/directory/file');
+    const overlay = await mounted(l);
+    await using locked = await waitingShell(`exec 9< '${overlay.path('directory')}'; flock -x 9`);
+    expect(locked.pid).toBeGreaterThan(0);
+    await overlay.rename('directory', 'renamed');
+  },
   ERR_OVERLAY_EXITING: async () => {
     const addon = new URL('../../lib/addon.ts', import.meta.url).href;
     throw await runChild(`const { binding } = await import(${JSON.stringify(addon)});
@@ -214,10 +309,10 @@ const throughFaults: Partial<Record<ErrorCode, Provoke>> = {
     return (await freshLibrary()).mountOverlay({ ...l, mountApi: 'fsconfig' });
   },
   ERR_OVERLAY_SECCOMP: failing(everywhere('EPERM')),
-  ERR_OVERLAY_NO_SPACE: failing({ call: 'fsconfig:CMD_CREATE', error: 'ENOSPC' }),
-  ERR_OVERLAY_NO_MEMORY: failing({ call: 'fsconfig:CMD_CREATE', error: 'ENOMEM' }),
+  ERR_OVERLAY_NO_SPACE: failing({ call: creating, error: 'ENOSPC' }),
+  ERR_OVERLAY_NO_MEMORY: failing({ call: creating, error: 'ENOMEM' }),
   ERR_OVERLAY_TOO_MANY_FILES: failing({ call: 'openat', error: 'EMFILE' }),
-  ERR_OVERLAY_MOUNT_FAILED: failing({ call: 'fsmount', error: 'EIO' }),
+  ERR_OVERLAY_MOUNT_FAILED: failing({ call: creating, error: 'EIO' }),
   ERR_OVERLAY_UNMOUNT_FAILED: async (l) => {
     const overlay = await mounted(l);
     plan({ call: 'umount2', error: 'EIO', times: 1 });
@@ -227,12 +322,43 @@ const throughFaults: Partial<Record<ErrorCode, Provoke>> = {
     plan({ call: 'listmount', error: 'EIO' });
     return listOverlays();
   },
+  ERR_OVERLAY_RENAME_CHANGED: async (l, s) => {
+    s.file('lower/directory/file');
+    const overlay = await mounted(l);
+    // What the kernel says of a file that has been removed behind its back.
+    plan({ call: 'faccessat', error: 'ESTALE', times: 1 });
+    return overlay.rename('directory', 'renamed');
+  },
+  ERR_OVERLAY_RENAME_HALF_DONE: async (l, s) => {
+    s.file('lower/directory/file');
+    const overlay = await mounted(l);
+    plan({ call: 'unlinkat', error: 'EIO', times: 1 });
+    return overlay.rename('directory', 'renamed');
+  },
+  ERR_OVERLAY_APPLY_HALF_DONE: async (l, s) => {
+    const all = await someChanges(l, s);
+    const copy = s.directory('copy');
+    s.file('copy/hello', 'from the lower');
+    plan({ call: 'renameat2', error: 'EIO', skip: 1 });
+    return applyChanges(all, copy, { onConflict: () => 'apply' });
+  },
   ERR_OVERLAY_SYNC_FAILED: async (l) => {
     const overlay = await mountOverlay({ ...l, volatile: true });
     plan({ call: 'syncfs', error: 'EIO' });
     return overlay.unmount({ syncVolatile: true });
   },
 };
+
+/** All changes of an upper that has one new file and one changed one. */
+async function someChanges(l: Layers, s: Scratch) {
+  s.file('upper/new', 'new');
+  s.file('upper/hello', 'changed');
+  const stream = changes({ lower: l.lower, upper: l.upper });
+  afterThisTest(() => stream.close());
+  const all: Change[] = [];
+  for await (const change of stream) all.push(change);
+  return all;
+}
 
 const codes = Object.keys(errorCodes) as ErrorCode[];
 const otherKernels = ['ERR_OVERLAY_NOT_IN_KERNEL', 'ERR_OVERLAY_MOUNT_API_UNAVAILABLE'];

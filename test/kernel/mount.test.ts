@@ -1,3 +1,4 @@
+// @module-tag vm
 import {
   lstatSync,
   mkdirSync,
@@ -12,8 +13,9 @@ import {
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { listOverlays, mountOverlay } from '../../lib/index.ts';
+import { kernelFeatures } from '../../lib/inspect/kernel.ts';
 import { openDirectories, openings } from '../support/directories.ts';
-import { describePrivileged } from '../support/needs.ts';
+import { describePrivileged, needsKernel } from '../support/needs.ts';
 import { describeOn, fileSystems, scratchOn } from '../support/scratch.ts';
 import { xattrs } from '../support/snapshot.ts';
 
@@ -121,7 +123,8 @@ describePrivileged('the layers of an overlay', () => {
     expect(scratch.mounts()).toEqual([target]);
   });
 
-  it('may hold data alone, for files whose metadata points there', async () => {
+  it('may hold data alone, for files whose metadata points there', async (context) => {
+    needsKernel(context, (await kernelFeatures()).nativeParser, 'data-only layers (6.5)');
     const { lower, target } = scratch.layers();
     scratch.file('data/content', 'data');
     await using _ = await mountOverlay({ lower, dataOnlyLower: [scratch.path('data')], target });

@@ -1,3 +1,4 @@
+// @module-tag vm
 /**
  * What is taken back when a mount fails, and what must not be: nothing that was there before, nothing that is not ours.
  */
@@ -7,7 +8,7 @@ import { describe, expect, it } from 'vitest';
 import { binding } from '../../lib/addon.ts';
 import { mountOverlay, type OverlayOptions, planOverlay, unmount } from '../../lib/index.ts';
 import { runChild } from '../support/child.ts';
-import { clear, plan } from '../support/faults.ts';
+import { clear, creating, plan } from '../support/faults.ts';
 import { describePrivileged } from '../support/needs.ts';
 import { afterThisTest, mountPoints, scratchOn } from '../support/scratch.ts';
 
@@ -28,7 +29,7 @@ describePrivileged('a mount that fails', () => {
       'import os,sys; os.setxattr(sys.argv[1], "trusted.overlay.opaque", b"y")',
       layers.upper,
     ]);
-    plan({ call: 'flistxattr', error: 'EIO', times: 1 }, { call: 'fsmount', error: 'ENOMEM', times: 1 });
+    plan({ call: 'flistxattr', error: 'EIO', times: 1 }, { call: creating, error: 'ENOMEM', times: 1 });
     expect(await code(mountOverlay({ ...layers, checkInUse: false }))).not.toBe('no error');
     clear();
     // What the kernel added stays then: it cannot be told from what was there.
@@ -43,7 +44,7 @@ describePrivileged('a mount that fails', () => {
     expect(await code(mountOverlay({ ...again, target: scratch.path('missing') }))).toBe(
       'ERR_OVERLAY_TARGET_NOT_FOUND',
     );
-    plan({ call: 'fsconfig:CMD_CREATE', error: 'ENOMEM', times: 1 });
+    plan({ call: creating, error: 'ENOMEM', times: 1 });
     expect(await code(mountOverlay({ ...again, checkInUse: false }))).toBe('ERR_OVERLAY_NO_MEMORY');
     clear();
     expect(await code(mountOverlay(layers))).toBe('ERR_OVERLAY_VOLATILE_MARKER');

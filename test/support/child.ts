@@ -38,6 +38,27 @@ export async function waitingShell(script: string, through: readonly string[] = 
 }
 
 /**
+ * A shell that swaps `own` in a directory for `link`, a symbolic link that leads to `outside`, and back, again and again
+ * until it is disposed of.
+ */
+export async function swappingShell(directory: string, outside: string): Promise<AsyncDisposable> {
+  const script = `ln -s "$1" link; echo ready
+    while :; do mv -T own aside && mv -T link own && mv -T own link && mv -T aside own || :; done`;
+  const child = spawn('sh', ['-euc', script, 'sh', outside], {
+    cwd: directory,
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  await untilReady(child);
+  return {
+    [Symbol.asyncDispose]: async () => {
+      const ended = once(child, 'exit');
+      child.kill('SIGKILL');
+      await ended;
+    },
+  };
+}
+
+/**
  * Runs a module in which `overlayfs` is this package, and resolves with the value that it hands to `report`. `through`
  * are commands to run it by; `native` an addon other than the usual one.
  */

@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import { constants } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { afterAll, vi } from 'vitest';
 import { binding } from '../../lib/addon.ts';
 import type { FaultBinding } from '../../lib/native/binding.ts';
 import { afterThisTest } from './scratch.ts';
@@ -21,6 +22,14 @@ const addon = binding() as FaultBinding;
 if (typeof addon.planFault !== 'function') {
   throw new Error(`${process.env.OVERLAYFS_NATIVE} has no fault plan: build one with \`npm run dev:faults\``);
 }
+
+// What a module has found out with faults is not for the next file, where files share their modules.
+afterAll(() => {
+  vi.resetModules();
+});
+
+/** The call by which this kernel makes an overlay that has a target. */
+export const creating = (await addon.kernelFeatures()).lowerdirAppend ? 'fsconfig:CMD_CREATE' : 'mount';
 
 /** A call that will fail: by its name in native/core/sys.cc, after `skip` that go through, `times` times. */
 export interface Fault {

@@ -3,7 +3,8 @@
  * OVERLAYFS_TEST_STRICT=1 only what a probe proves this kernel has not.
  */
 import { readFileSync } from 'node:fs';
-import { describe, it, type TestContext } from 'vitest';
+import { describe, it, type TestContext, type TestOptions } from 'vitest';
+import { support } from '../../lib/index.ts';
 
 const strict = process.env.OVERLAYFS_TEST_STRICT === '1';
 const CAP_SYS_ADMIN = 21n;
@@ -12,9 +13,12 @@ const CAP_SYS_ADMIN = 21n;
 export const privileged = process.geteuid?.() === 0 && hasCapability(CAP_SYS_ADMIN);
 
 /** A suite of tests that mount. As an ordinary user it is skipped, named and with the reason; strictly, it fails. */
-export function describePrivileged(name: string, tests: () => void): void {
+export function describePrivileged(name: string, tests: () => void): void;
+export function describePrivileged(name: string, options: TestOptions, tests: () => void): void;
+export function describePrivileged(name: string, ...rest: [() => void] | [TestOptions, () => void]): void {
+  const [options, tests] = rest.length === 1 ? [{}, rest[0]] : rest;
   if (privileged) {
-    describe(name, tests);
+    describe(name, options, tests);
     return;
   }
   const reason = 'needs root with CAP_SYS_ADMIN';
@@ -35,6 +39,12 @@ export function needsKernel(context: TestContext, present: boolean, what: string
   if (present) return;
   console.warn(`unavailable: ${context.task.name} (this kernel has not ${what})`);
   context.skip(`unavailable: this kernel has not ${what}`);
+}
+
+/** Ends a test that this kernel cannot run, as it does not take this value of an overlay option; `''` is a flag's. */
+export async function needsOption(context: TestContext, key: string, value: string): Promise<void> {
+  const { options } = await support();
+  needsKernel(context, options[key]?.[value]?.ok === true, value === '' ? key : `${key}=${value}`);
 }
 
 function hasCapability(capability: bigint): boolean {

@@ -1,3 +1,4 @@
+// @module-tag vm
 import { describe, expect, it } from 'vitest';
 import { mountOverlay, planOverlay } from '../../lib/index.ts';
 import { openFlags } from '../../lib/overlay/open-flags.ts';

@@ -1,3 +1,4 @@
+// @module-tag vm
 import { constants } from 'node:os';
 import { describe, expect, it } from 'vitest';
 import { OverlayError } from '../../lib/index.ts';

@@ -1,0 +1,585 @@
+// applyChanges on real layers: what it carries over, what it refuses, and that it then leaves everything as it was.
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  chmodSync,
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import {
+  type ApplyConflict,
+  type ApplyOptions,
+  type ApplyProgress,
+  applyChanges,
+  type Change,
+  changes,
+  type LayerStack,
+  mountOverlay,
+} from '../../lib/index.ts';
+import { importTypeScript, waitingShell } from '../support/child.ts';
+import { describePrivileged } from '../support/needs.ts';
+import { expectRefusal } from '../support/refusal.ts';
+import { afterThisTest, describeOn, type Scratch, scratchOn } from '../support/scratch.ts';
+import { snapshot } from '../support/snapshot.ts';
+import { view } from '../support/view.ts';
+import { changeSet } from '../support/written-changes.ts';
+
+/** A lower with a tree in it, what `act` does to it through a mount, and a copy of the lower. */
+async function changed(
+  scratch: Scratch,
+  prepare: (lower: string) => void,
+  act: (merged: string) => void,
+): Promise<{ readonly stack: LayerStack; readonly target: string }> {
+  const { lower, upper, work, target: merged } = scratch.layers();
+  prepare(lower);
+  const target = scratch.path('copy');
+  execFileSync('cp', ['-a', lower, target]);
+  const stack = { lower, upper, work, redirectDir: 'on' } as const;
+  await using overlay = await mountOverlay({ ...stack, target: merged });
+  act(overlay.target as string);
+  return { stack, target };
+}
+
+async function apply(stack: LayerStack, target: string, options: ApplyOptions = {}) {
+  await using stream = changes(stack, { dirTimes: true });
+  return await applyChanges(stream, target, options);
+}
+
+/** What a mount of the stack shows is what the target holds. */
+async function expectSameAsMounted(scratch: Scratch, stack: LayerStack, target: string): Promise<void> {
+  await using overlay = await mountOverlay({ ...stack, target: scratch.directory('again') });
+  const shown = await view(overlay.target as string);
+  for (const one of Object.values(shown)) {
+    for (const name of Object.keys(one.xattrs)) if (name.includes('.overlay.')) throw new Error(name);
+  }
+  expect(await view(target)).toEqual(shown);
+}
+
+const setXattr = (path: string, name: string) =>
+  execFileSync('python3', ['-c', 'import os, sys; os.setxattr(sys.argv[1], sys.argv[2], b"1")', path, name]);
+
+const write = (folder: string, name: string, content: string) => {
+  mkdirSync(join(folder, name, '..'), { recursive: true });
+  writeFileSync(join(folder, name), content);
+};
+
+describeOn(['tmpfs', 'ext4', 'btrfs'], 'applyChanges', (scratch) => {
+  it('makes what moved in circles, and into what came in its place, look as it does', async () => {
+    const { stack, target } = await changed(
+      scratch,
+      (lower) => {
+        for (const name of ['a', 'b', 'c', 'x', 'y', 'gone/inner']) write(lower, `${name}/${name[0]}`, name);
+        for (const name of ['one', 'two', 'three']) write(lower, name, name);
+      },
+      (merged) => {
+        const move = (from: string, to: string) => renameSync(join(merged, from), join(merged, to));
+        for (const [from, to] of [
+          ['a', 't'],
+          ['b', 'a'],
+          ['c', 'b'],
+          ['t', 'c'],
+          // x is what y was, with what x was in it.
+          ['y', 't'],
+          ['x', 't/z'],
+          ['t', 'x'],
+          ['one', 't'],
+          ['two', 'one'],
+          ['three', 'two'],
+          ['t', 'three'],
+          ['gone/inner', 'kept'],
+        ] as const)
+          move(from, to);
+        rmSync(join(merged, 'gone'), { recursive: true });
+        writeFileSync(join(merged, 'a/b'), 'changed in what moved');
+      },
+    );
+    const { skipped } = await apply(stack, target);
+    expect(skipped).toEqual([]);
+    await expectSameAsMounted(scratch, stack, target);
+    expect(readFileSync(join(target, 'x/z/x'), 'utf8')).toBe('x');
+  });
+
+  it('carries over every type, name and attribute, and keeps hard links', async () => {
+    const odd = Buffer.from('not utf-8 \xff\n', 'latin1');
+    const { stack, target } = await changed(
+      scratch,
+      (lower) => {
+        write(lower, 'was-a-file', 'f');
+        write(lower, 'was-a-directory/with', 'content');
+      },
+      (merged) => {
+        execFileSync('sh', [
+          '-euc',
+          `cd "$0"; mkfifo fifo; mknod null c 1 3; mknod block b 7 200; ln -s /etc/passwd link
+           python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("socket")'
+           echo linked > one; mkdir d; ln one d/two; ln one three; chmod 4755 one; chown 5:6 fifo link
+           rm was-a-file; mkdir was-a-file; rm -r was-a-directory; echo now > was-a-directory
+           truncate -s 1M sparse; chmod 2750 d`,
+          merged,
+        ]);
+        writeFileSync(Buffer.concat([Buffer.from(`${merged}/`), odd]), 'odd');
+        setXattr(join(merged, 'was-a-directory'), 'user.note');
+        setXattr(join(merged, 'd'), 'trusted.note');
+      },
+    );
+    const { methods, bytes } = await apply(stack, target);
+    expect(Object.values(methods).reduce((sum, one) => sum + one, 0)).toBe(4);
+    expect(bytes).toBeGreaterThan(0n);
+    await expectSameAsMounted(scratch, stack, target);
+    expect(statSync(join(target, 'one')).nlink).toBe(3);
+    expect(statSync(join(target, 'sparse')).blocks).toBe(0);
+  });
+
+  it('takes the lower itself, when it is not mounted any more', async () => {
+    const { stack } = await changed(
+      scratch,
+      (lower) => write(lower, 'd/f', 'old'),
+      (merged) => {
+        renameSync(join(merged, 'd'), join(merged, 'moved'));
+        writeFileSync(join(merged, 'moved/f'), 'new');
+        rmSync(join(merged, 'hello'));
+      },
+    );
+    const lower = stack.lower as string;
+    await apply(stack, lower);
+    expect(readdirSync(lower)).toEqual(['moved']);
+    expect(readFileSync(join(lower, 'moved/f'), 'utf8')).toBe('new');
+  });
+});
+
+describePrivileged('applyChanges on one file system', () => {
+  const scratch = scratchOn();
+  const tree = (lower: string) => {
+    write(lower, 'd/f', 'old');
+    write(lower, 'd/sub/g', 'g');
+    write(lower, 'other', 'other');
+  };
+  const edit = (merged: string) => {
+    writeFileSync(join(merged, 'd/f'), 'new');
+    write(merged, 'd/new/file', 'added');
+    rmSync(join(merged, 'other'));
+  };
+
+  it('writes nothing in place: hard links outside of the changes stay as they are', async () => {
+    const { stack, target } = await changed(scratch, tree, (merged) => {
+      writeFileSync(join(merged, 'd/f'), 'new');
+      chmodSync(join(merged, 'other'), 0o600);
+    });
+    linkSync(join(target, 'd/f'), scratch.path('link-of-f'));
+    linkSync(join(target, 'other'), scratch.path('link-of-other'));
+    await apply(stack, target);
+    expect(readFileSync(join(target, 'd/f'), 'utf8')).toBe('new');
+    expect(readFileSync(scratch.path('link-of-f'), 'utf8')).toBe('old');
+    expect(statSync(join(target, 'other')).mode & 0o777).toBe(0o600);
+    expect(statSync(scratch.path('link-of-other')).mode & 0o777).toBe(0o644);
+  });
+
+  it('leaves the time of a directory in which no name has changed', async () => {
+    const { stack, target } = await changed(scratch, tree, (merged) =>
+      writeFileSync(join(merged, 'd/f'), 'new'),
+    );
+    const before = [target, join(target, 'd')].map((path) => statSync(path).mtimeMs);
+    await using stream = changes(stack);
+    await applyChanges(stream, target);
+    expect([target, join(target, 'd')].map((path) => statSync(path).mtimeMs)).toEqual(before);
+  });
+
+  it('applies a choice, and makes the directories that it needs as the overlay has them', async () => {
+    const { stack, target } = await changed(scratch, tree, (merged) => {
+      edit(merged);
+      chmodSync(join(merged, 'd/new'), 0o2711);
+      utimesSync(join(merged, 'd/new'), 5, 5);
+    });
+    const { applied } = await apply(stack, target, { include: ({ path }) => path === 'd/new/file' });
+    expect(applied.map(({ path }) => path)).toEqual(['d/new/file']);
+    const made = statSync(join(target, 'd/new'));
+    expect([made.mode & 0o7777, made.mtimeMs]).toEqual([0o2711, 5000]);
+    expect(readFileSync(join(target, 'd/f'), 'utf8')).toBe('old');
+    expect(existsSync(join(target, 'other'))).toBe(true);
+  });
+
+  it('does not apply what is in a renamed directory without it', async () => {
+    const { stack, target } = await changed(scratch, tree, (merged) => {
+      renameSync(join(merged, 'd'), join(merged, 'moved'));
+      writeFileSync(join(merged, 'moved/f'), 'new');
+    });
+    const conflicts: ApplyConflict[] = [];
+    const options: ApplyOptions = {
+      include: ({ kind }) => kind === 'modified',
+      onConflict: (conflict) => {
+        conflicts.push(conflict);
+        return 'skip';
+      },
+    };
+    const { applied, skipped } = await apply(stack, target, options);
+    expect(conflicts.map(({ reason, path, forcible }) => [reason, path, forcible])).toEqual([
+      ['parent', 'moved/f', false],
+    ]);
+    expect([applied.length, skipped.length]).toEqual([0, 1]);
+    expect(readFileSync(join(target, 'd/f'), 'utf8')).toBe('old');
+  });
+
+  it('takes a stream, its entries, in any order and from any iterable', async () => {
+    const { stack, target } = await changed(scratch, tree, edit);
+    await using stream = changes(stack);
+    const all: Change[] = [];
+    for await (const change of stream) all.unshift(change);
+    async function* some() {
+      yield* all;
+    }
+    await applyChanges(some(), target);
+    await expectSameAsMounted(scratch, stack, target).catch(() => {});
+    expect(readFileSync(join(target, 'd/new/file'), 'utf8')).toBe('added');
+    expect(await applyChanges([], target)).toMatchObject({ applied: [], skipped: [], bytes: 0n });
+  });
+
+  it('tells how far it has got', async () => {
+    const { stack, target } = await changed(scratch, tree, edit);
+    const told: ApplyProgress[] = [];
+    await apply(stack, target, { onProgress: (done) => told.push(done) });
+    expect(told.at(-1)).toMatchObject({ phase: 'placing', entries: told.at(-1)?.total });
+  });
+
+  it('follows the layers, not the target: another file system will do', async () => {
+    const { stack, target } = await changed(scratch, tree, edit);
+    const elsewhere = scratch.directory('elsewhere');
+    execFileSync('mount', ['-t', 'tmpfs', 'overlayfs-test', elsewhere]);
+    afterThisTest(() => execFileSync('umount', [elsewhere]));
+    execFileSync('cp', ['-a', `${target}/.`, elsewhere]);
+    await apply(stack, elsewhere);
+    expect(readFileSync(join(elsewhere, 'd/f'), 'utf8')).toBe('new');
+    expect(readdirSync(elsewhere).sort()).toEqual(['d', 'hello']);
+  });
+
+  describe('conflicts', () => {
+    const cases: Readonly<Record<string, readonly [(target: string) => void, string, string, boolean]>> = {
+      missing: [(t) => unlinkSync(join(t, 'd/f')), 'missing', 'd/f', true],
+      exists: [(t) => write(t, 'd/new', 'mine'), 'exists', 'd/new', true],
+      type: [
+        (t) => execFileSync('sh', ['-euc', 'rm "$0"; mkdir "$0"', join(t, 'other')]),
+        'type',
+        'other',
+        true,
+      ],
+      'content of the same size': [(t) => writeFileSync(join(t, 'other'), 'mine!'), 'content', 'other', true],
+      metadata: [(t) => chmodSync(join(t, 'd/f'), 0o400), 'metadata', 'd/f', true],
+      'an attribute': [(t) => setXattr(join(t, 'other'), 'user.x'), 'metadata', 'other', true],
+    };
+
+    it.each(Object.entries(cases))(
+      'refuses %s, and does what is decided',
+      async (_, [spoil, reason, path, forcible]) => {
+        const { stack, target } = await changed(scratch, tree, edit);
+        spoil(target);
+        const error = await expectRefusal(scratch, 'ERR_OVERLAY_APPLY_CONFLICT', () => apply(stack, target));
+        expect(error.path).toBe(path);
+        await expectRefusal(scratch, 'ERR_OVERLAY_APPLY_CONFLICT', () =>
+          apply(stack, target, { onConflict: () => Promise.resolve('abort' as const) }),
+        );
+        const kept = existsSync(join(target, path)) ? await snapshot(join(target, path)) : {};
+        const decide = (answer: 'skip' | 'apply', told: ApplyConflict[]): ApplyOptions => ({
+          onConflict: (conflict) => {
+            told.push(conflict);
+            return answer;
+          },
+        });
+        const told: ApplyConflict[] = [];
+        const { skipped } = await apply(stack, target, decide('skip', told));
+        expect(told.map((one) => [one.reason, one.path, one.forcible])).toEqual([[reason, path, forcible]]);
+        expect(skipped.map((one) => one.path)).toContain(path);
+        if (existsSync(join(target, path))) expect(await snapshot(join(target, path))).toEqual(kept);
+        await apply(stack, target, decide('apply', []));
+        await expectSameAsMounted(scratch, stack, target);
+      },
+    );
+
+    it('finds what would be lost in a directory that goes', async () => {
+      const { stack, target } = await changed(scratch, tree, (merged) =>
+        rmSync(join(merged, 'd'), { recursive: true }),
+      );
+      write(target, 'd/sub/mine', 'mine');
+      const error = await expectRefusal(scratch, 'ERR_OVERLAY_APPLY_CONFLICT', () => apply(stack, target));
+      expect(error.path).toBe('d/sub/mine');
+    });
+
+    it('follows no symbolic link out of the target', async () => {
+      const { stack, target } = await changed(scratch, tree, edit);
+      const outside = scratch.directory('outside');
+      write(outside, 'f', 'old');
+      rmSync(join(target, 'd'), { recursive: true });
+      symlinkSync(outside, join(target, 'd'));
+      const error = await expectRefusal(scratch, 'ERR_OVERLAY_APPLY_CONFLICT', () => apply(stack, target));
+      expect(error.findings.map(({ detail }) => detail).join()).toMatch(/cannot be reached/);
+      await expectRefusal(scratch, 'ERR_OVERLAY_APPLY_CONFLICT', () =>
+        apply(stack, target, { onConflict: () => 'apply' }),
+      );
+      expect(readlinkSync(join(target, 'd'))).toBe(outside);
+    });
+
+    it('crosses, moves and removes nothing that is mounted in the target', async () => {
+      const { stack, target } = await changed(scratch, tree, (merged) =>
+        rmSync(join(merged, 'd'), { recursive: true }),
+      );
+      execFileSync('mount', ['-t', 'tmpfs', 'overlayfs-test', join(target, 'd/sub')]);
+      afterThisTest(() => execFileSync('umount', [join(target, 'd/sub')]));
+      const told: ApplyConflict[] = [];
+      const { skipped } = await apply(stack, target, {
+        onConflict: (conflict) => {
+          told.push(conflict);
+          return 'skip';
+        },
+      });
+      expect(told.map(({ reason, forcible }) => [reason, forcible])).toEqual([['mount', false]]);
+      expect(skipped.length).toBe(1);
+    });
+
+    it('leaves out what cannot be applied without what is left out', async () => {
+      const { stack, target } = await changed(scratch, tree, (merged) => {
+        renameSync(join(merged, 'd'), join(merged, 't'));
+        mkdirSync(join(merged, 'd'));
+        write(merged, 'd/in-the-new', 'x');
+        write(merged, 't/in-the-old', 'x');
+      });
+      chmodSync(join(target, 'd'), 0o700);
+      const before = await snapshot(target);
+      const { applied, skipped } = await apply(stack, target, {
+        include: ({ path }) => path !== '.',
+        onConflict: () => 'skip',
+      });
+      expect(applied).toEqual([]);
+      expect(skipped.map(({ path }) => path).sort()).toEqual(['d', 'd/in-the-new', 't', 't/in-the-old']);
+      expect(await snapshot(target)).toEqual(before);
+    });
+  });
+
+  describe('bad input', () => {
+    it('refuses a target that is missing, a file, or not for this user', async () => {
+      const { stack, target } = await changed(scratch, tree, edit);
+      const all = await collected(stack);
+      await expectRefusal(scratch, 'ERR_OVERLAY_TARGET_NOT_FOUND', () =>
+        applyChanges(all, scratch.path('no')),
+      );
+      await expectRefusal(scratch, 'ERR_OVERLAY_TARGET_NOT_DIRECTORY', () =>
+        applyChanges(all, join(target, 'hello')),
+      );
+      chmodSync(target, 0o700);
+      await expect(
+        (async () => {
+          process.seteuid?.(65534);
+          return applyChanges(all, target).finally(() => process.seteuid?.(0));
+        })(),
+      ).rejects.toMatchObject({ code: expect.stringMatching(/^ERR_OVERLAY_/) });
+    });
+
+    it('refuses a target in a layer, around one, or one that is the upper', async () => {
+      const { stack } = await changed(scratch, tree, edit);
+      const all = await collected(stack);
+      for (const target of [
+        stack.upper,
+        stack.work,
+        join(stack.lower as string, 'd'),
+        scratch.root,
+      ] as string[]) {
+        await expectRefusal(scratch, 'ERR_OVERLAY_TARGET_OVERLAPS', () => applyChanges(all, target));
+      }
+      const bound = scratch.directory('bound');
+      execFileSync('mount', ['--bind', join(stack.lower as string, 'd'), bound]);
+      afterThisTest(() => execFileSync('umount', [bound]));
+      await expectRefusal(scratch, 'ERR_OVERLAY_TARGET_OVERLAPS', () => applyChanges(all, bound));
+    });
+
+    it('refuses a target that a live overlay uses, however it is mounted', async () => {
+      const { stack, target } = await changed(scratch, tree, edit);
+      const all = await collected(stack);
+      const refused = () =>
+        expectRefusal(scratch, 'ERR_OVERLAY_TARGET_IN_USE', () => applyChanges(all, target));
+      const empty = scratch.directory('empty');
+      {
+        await using _ = await mountOverlay({ lower: [target, empty], target: scratch.directory('m') });
+        await refused();
+      }
+      {
+        await using _ = await mountOverlay({ lower: [target, empty] }); // detached
+        await refused();
+      }
+      {
+        await using _ = await mountOverlay({
+          lower: empty,
+          upper: target,
+          work: scratch.directory('w'),
+          target: scratch.path('m'),
+        });
+        await expect(applyChanges(all, target)).rejects.toMatchObject({ code: 'ERR_OVERLAY_TARGET_IN_USE' });
+      }
+      await using _ = await waitingShell(
+        `mount -t overlay overlay -o lowerdir=${target}:${empty} ${scratch.path('m')}`,
+        ['unshare', '-m', '--propagation', 'private'],
+      );
+      await refused();
+    });
+
+    it('lets one call at a time work on a target', async () => {
+      const { stack, target } = await changed(scratch, tree, edit);
+      const all = await collected(stack);
+      await using _ = await waitingShell(`exec 9<${target}; flock -x 9`);
+      await expectRefusal(scratch, 'ERR_OVERLAY_TARGET_IN_USE', () => applyChanges(all, target));
+    });
+
+    it('refuses what are no changes, changes of several calls, and options that it does not know', async () => {
+      const { stack, target } = await changed(scratch, tree, edit);
+      const all = await collected(stack);
+      const wrong = { code: 'ERR_INVALID_ARG_VALUE' };
+      await expect(applyChanges(null as never, target)).rejects.toMatchObject(wrong);
+      await expect(applyChanges({} as never, target)).rejects.toMatchObject(wrong);
+      await expect(applyChanges([{ path: 'x' }] as never, target)).rejects.toMatchObject(wrong);
+      await expect(applyChanges([...all, ...(await collected(stack))], target)).rejects.toMatchObject(wrong);
+      for (const options of [
+        { include: 'x' },
+        { onConflict: 'skip' },
+        { onProgress: 1 },
+        { signal: 1 },
+        { no: 1 },
+      ])
+        await expect(applyChanges(all, target, options as never)).rejects.toMatchObject(wrong);
+      writeFileSync(join(target, 'other'), 'mine');
+      await expect(applyChanges(all, target, { onConflict: () => 'maybe' as never })).rejects.toMatchObject(
+        wrong,
+      );
+      expect(readdirSync(target).sort()).toEqual(['d', 'hello', 'other']);
+    });
+
+    it('changes nothing when a source has vanished', async () => {
+      const { stack, target } = await changed(scratch, tree, edit);
+      const all = await collected(stack);
+      rmSync(join(stack.upper as string, 'd/new/file'));
+      const before = await snapshot(target);
+      await expect(applyChanges(all, target)).rejects.toMatchObject({ code: 'ESTALE', path: 'd/new/file' });
+      expect(await snapshot(target)).toEqual(before);
+    });
+
+    it('changes nothing when the disk is full', async () => {
+      const { stack, target } = await changed(scratch, tree, (merged) => {
+        edit(merged);
+        writeFileSync(join(merged, 'zz-big'), Buffer.alloc(2 << 20, 1));
+      });
+      const small = scratch.directory('small');
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'overlayfs-test', small]);
+      afterThisTest(() => execFileSync('umount', [small]));
+      execFileSync('cp', ['-a', `${target}/.`, small]);
+      await expectRefusal(scratch, 'ERR_OVERLAY_NO_SPACE', () => apply(stack, small));
+    });
+
+    it('makes no directory of a name that another change would need as one', async () => {
+      const { stack, target } = await changed(scratch, tree, edit);
+      const written = await changeSet(stack, [{ kind: 'modified', path: 'hello/x' }]);
+      await expect(applyChanges(written, target)).rejects.toMatchObject({
+        code: 'ERR_OVERLAY_APPLY_CONFLICT',
+      });
+    });
+  });
+
+  describe('interrupted', () => {
+    const many = 3000;
+    const fill = (lower: string) => {
+      for (let i = 0; i < many; i++) write(lower, `d${i % 30}/f${i}`, `old ${i}`);
+    };
+    const shuffle = (merged: string) => {
+      for (let i = 0; i < many; i++) {
+        const path = join(merged, `d${i % 30}/f${i}`);
+        if (i % 4 === 0) writeFileSync(path, `new ${i}`);
+        if (i % 4 === 1) unlinkSync(path);
+        if (i % 4 === 2) renameSync(path, join(merged, `d${i % 30}/g${i}`));
+      }
+    };
+
+    it('is taken back when it is aborted, at any moment', async () => {
+      const { stack, target } = await changed(scratch, fill, shuffle);
+      const all = await collected(stack);
+      const before = await snapshot(target);
+      const start = performance.now();
+      const probe = scratch.path('probe');
+      execFileSync('cp', ['-a', target, probe]);
+      await applyChanges(all, probe);
+      const whole = performance.now() - start;
+      let aborted = 0;
+      for (let part = 0; part < 12; part++) {
+        const signal = AbortSignal.timeout(Math.round((whole * part) / 12));
+        const done = await applyChanges(all, target, { signal }).then(
+          () => true,
+          (reason: unknown) => {
+            expect(reason).toBe(signal.reason);
+            return false;
+          },
+        );
+        if (done) break;
+        aborted++;
+        expect(await snapshot(target)).toEqual(before);
+      }
+      expect(aborted).toBeGreaterThan(2);
+    });
+
+    it('loses nothing when it is killed: the next run puts back what was taken out', async () => {
+      const { stack, target } = await changed(scratch, fill, shuffle);
+      const pristine = scratch.path('pristine');
+      execFileSync('cp', ['-a', target, pristine]);
+      for (const delay of [0, 20, 40, 60, 80, 120]) {
+        rmSync(target, { recursive: true });
+        execFileSync('cp', ['-a', pristine, target]);
+        await killedAfter(stack, target, delay);
+        await apply(stack, target, { onConflict: () => 'apply' });
+        expect(readdirSync(target).filter((name) => name.startsWith('#'))).toEqual([]);
+        await expectSameContent(stack, target, scratch);
+      }
+    });
+  });
+});
+
+async function collected(stack: LayerStack): Promise<Change[]> {
+  const stream = changes(stack);
+  const all: Change[] = [];
+  for await (const change of stream) all.push(change);
+  await stream.close();
+  return all;
+}
+
+async function expectSameContent(stack: LayerStack, target: string, scratch: Scratch): Promise<void> {
+  await using overlay = await mountOverlay({ ...stack, target: scratch.directory('again') });
+  const contents = async (path: string) =>
+    Object.entries(await view(path)).map(([name, { type, content, mode }]) => [name, type, content, mode]);
+  expect(await contents(target)).toEqual(await contents(overlay.target as string));
+}
+
+// A process that applies, and is killed so long after it has begun to.
+async function killedAfter(stack: LayerStack, target: string, delay: number): Promise<void> {
+  const library = new URL('../../lib/index.ts', import.meta.url).href;
+  const program = `import { applyChanges, changes } from ${JSON.stringify(library)};
+    const all = []; const stream = changes(${JSON.stringify(stack)});
+    for await (const change of stream) all.push(change);
+    console.log('begun');
+    await applyChanges(all, ${JSON.stringify(target)});`;
+  const child = spawn(process.execPath, [...importTypeScript, '--input-type=module', '--eval', program], {
+    cwd: fileURLToPath(new URL('../..', import.meta.url)),
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const ended = once(child, 'exit');
+  await once(child.stdout, 'data');
+  await new Promise((resolve) => setTimeout(resolve, delay));
+  child.kill('SIGKILL');
+  await ended;
+  expect(lstatSync(target).isDirectory()).toBe(true);
+}
