@@ -1,7 +1,16 @@
 // The floors of lib/, ground first. A file imports only from its own room or from a lower floor, and nothing goes in circles.
 const floors = [
   ['native'],
-  ['types.ts', 'errors.ts', 'addon.ts', 'paths.ts', 'arguments.ts', 'events.ts', 'native-errors.ts', 'cancel.ts'],
+  [
+    'types.ts',
+    'errors.ts',
+    'addon.ts',
+    'paths.ts',
+    'arguments.ts',
+    'events.ts',
+    'native-errors.ts',
+    'cancel.ts',
+  ],
   ['inspect'],
   ['layer'],
   ['changes'],

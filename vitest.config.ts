@@ -15,6 +15,18 @@ if (privileged) {
 export default defineConfig({
   test: {
     include: ['test/{unit,kernel,lifecycle,cli,types,package}/**/*.test.ts'],
+    tags: [
+      {
+        name: 'vm',
+        description:
+          'runs on other kernels too, by `npm run test:vm`: with few child processes, they cost 50 times as much',
+      },
+      {
+        name: 'slow',
+        description: 'takes minutes in a VM: there only by `npm run test:vm -- --all`',
+        timeout: 2 * timeout,
+      },
+    ],
     pool: 'forks',
     // The tests mount real filesystems and fork: more at once only makes them wait for each other.
     maxWorkers: 2,

@@ -29,6 +29,8 @@ step('C++: clang-format and clang-tidy', () => script('lint:cpp'));
 step('C++: the addon that can make calls fail', () => script('dev:faults'));
 step('C++: prebuilt binaries for x64 and arm64', () => script('prebuild'));
 step('npm pack', () => run('npm', ['pack', '--silent', '--pack-destination', '.build']));
+step('Node.js 22, 24 and 26: smoke test', () => run(process.execPath, ['test/nodes.mjs', '--smoke']));
+step('Linux 6.1, 6.12 and arm64: smoke test', () => run(process.execPath, ['test/vm/smoke.mjs']));
 step('Tests', test);
 
 /** Prints a heading, does the work, prints the seconds that it took. */
