@@ -1,3 +1,4 @@
+// @module-tag vm
 // For random stacks: the change set is exactly what lies between the kernel's own views, before and after.
 import fc from 'fast-check';
 import { expect, it } from 'vitest';

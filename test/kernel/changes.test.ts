@@ -1,3 +1,4 @@
+// @module-tag vm
 // Each way in which an upper can change its lowers, made by the kernel itself on a real mount.
 import { execFileSync } from 'node:child_process';
 import {

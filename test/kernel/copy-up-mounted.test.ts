@@ -1,3 +1,4 @@
+// @module-tag vm
 /** `overlay.copyUp()`: the kernel copies up, and nothing else happens. */
 import { execFileSync, spawn } from 'node:child_process';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';

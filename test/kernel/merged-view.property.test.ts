@@ -1,3 +1,4 @@
+// @module-tag vm
 // For random stacks: what mergedView() reads from the layers is what a mount of them shows.
 
 import { createHash } from 'node:crypto';

@@ -1,3 +1,4 @@
+// @module-tag vm
 // mergedView() beside what a mount shows: ghosts, refusals, privilege, and what must not hang or leak.
 import { execFileSync } from 'node:child_process';
 import { chmodSync, lstatSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';

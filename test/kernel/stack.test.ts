@@ -1,3 +1,4 @@
+// @module-tag vm
 import { closeSync, fstatSync, openSync, renameSync, statSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { type DirRef, mountOverlay, openLayers } from '../../lib/index.ts';

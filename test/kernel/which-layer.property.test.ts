@@ -1,3 +1,4 @@
+// @module-tag vm
 // For random stacks: what a mount shows of each path is what lies at the place that whichLayer() names.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,3 +1,4 @@
+// @module-tag vm
 // What whichLayer() tells beside the place: the way there, what is hidden and why, what the options do not honour.
 import { execFileSync } from 'node:child_process';
 import {

@@ -1,3 +1,4 @@
+// @module-tag vm
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
