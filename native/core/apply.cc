@@ -19,7 +19,7 @@ namespace overlayfs {
 // One run: copying, then taking away, putting into place and setting what directories have.
 class ApplyRun {
  public:
-  ApplyRun(Apply& apply, std::vector<ApplyDecision> decisions, const Cancel& cancel, Staging staging)
+  ApplyRun(Apply& apply, std::vector<ApplyDecision> decisions, const Cancel& cancel, ApplyStaging staging)
       : apply_(apply),
         target_(apply.target_),
         cancel_(cancel),
@@ -41,7 +41,7 @@ class ApplyRun {
       staging_.clear();
       return std::move(outcome_);
     }
-    Staging::Undone undone = staging_.undo();
+    ApplyStaging::Undone undone = staging_.undo();
     return ApplyFailure{std::move(done).error(), current_, with_content(undone.kept), std::move(undone.left)};
   }
 
@@ -351,7 +351,7 @@ class ApplyRun {
   Apply& apply_;
   TargetTree& target_;
   const Cancel& cancel_;
-  Staging staging_;
+  ApplyStaging staging_;
   ViewCursor after_;
   CopyOptions copy_;
   ApplyOutcome outcome_;
@@ -376,7 +376,7 @@ Result<std::unique_ptr<Apply>> Apply::open(const LayerStack& stack, const Direct
   TargetTree tree = TRY(TargetTree::open(target));
   MergedLayers layers = TRY(MergedLayers::open(stack));
   std::unique_ptr<Apply> apply(new Apply(std::move(layers), std::move(tree)));
-  apply->recovered_ = TRY(Staging::recover(apply->target_));
+  apply->recovered_ = TRY(ApplyStaging::recover(apply->target_));
   return apply;
 }
 
@@ -393,7 +393,7 @@ Result<std::vector<Conflict>> Apply::check(std::vector<ApplyChange> changes, con
 std::variant<ApplyOutcome, ApplyFailure> Apply::run(std::vector<ApplyDecision> decisions,
                                                     const Cancel& cancel) {
   target_.forget();
-  auto staging = Staging::create(target_);
+  auto staging = ApplyStaging::create(target_);
   if (!staging) return ApplyFailure{std::move(staging).error(), {}, {}, {}};
   return ApplyRun(*this, std::move(decisions), cancel, *std::move(staging)).run();
 }

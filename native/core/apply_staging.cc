@@ -107,7 +107,7 @@ bool TargetTree::holds_mount(const std::string& path) const {
                      [&](const std::string& mount) { return mount == path || is_below(mount, path); });
 }
 
-Result<bool> Staging::recover(TargetTree& target) {
+Result<bool> ApplyStaging::recover(TargetTree& target) {
   const bool done = TRY(is_there(target.root(), kDone));
   if (done) TRY(remove_tree(target.root(), kDone));
   if (!TRY(is_there(target.root(), kAtWork))) return done;
@@ -136,8 +136,8 @@ Result<bool> Staging::recover(TargetTree& target) {
   return true;
 }
 
-Result<Staging> Staging::create(TargetTree& target) {
-  Staging staging(target);
+Result<ApplyStaging> ApplyStaging::create(TargetTree& target) {
+  ApplyStaging staging(target);
   staging.root_ = TRY(stat_of(target.root()));
   if (sys::mkdirat(target.root(), kAtWork, 0700) != 0) return failed("mkdirat", kAtWork);
   auto opened = open_beneath(target.root(), kAtWork, O_RDONLY | O_DIRECTORY);
@@ -149,7 +149,7 @@ Result<Staging> Staging::create(TargetTree& target) {
   return staging;
 }
 
-Result<void> Staging::record(const std::vector<Taking>& takings) {
+Result<void> ApplyStaging::record(const std::vector<Taking>& takings) {
   if (takings.empty()) return {};
   std::string text;
   for (const Taking& one : takings)
@@ -159,7 +159,7 @@ Result<void> Staging::record(const std::vector<Taking>& takings) {
   return write_all(file.get(), text);
 }
 
-Result<void> Staging::touch(const std::string& directory, bool quiet) {
+Result<void> ApplyStaging::touch(const std::string& directory, bool quiet) {
   const auto known = touched_.find(directory);
   if (known != touched_.end()) {
     known->second.quiet = known->second.quiet && quiet;
@@ -172,14 +172,14 @@ Result<void> Staging::touch(const std::string& directory, bool quiet) {
   return {};
 }
 
-Result<void> Staging::restore_times() {
+Result<void> ApplyStaging::restore_times() {
   for (const auto& [path, touched] : touched_) {
     if (touched.quiet && !path.empty()) TRY(set_times(path, touched.before));
   }
   return {};
 }
 
-Result<void> Staging::take(size_t change, const std::string& path, const std::string& staged) {
+Result<void> ApplyStaging::take(size_t change, const std::string& path, const std::string& staged) {
   if (target_->holds_mount(path)) return SysError{EXDEV, "openat2", "a mount", path, {}};
   TRY(touch(parent_of(path), false));
   const int parent = TRY(target_->directory(parent_of(path)));
@@ -189,8 +189,8 @@ Result<void> Staging::take(size_t change, const std::string& path, const std::st
   return {};
 }
 
-Result<void> Staging::put(size_t change, const std::string& staged, const std::string& path, bool exchange,
-                          bool quiet) {
+Result<void> ApplyStaging::put(size_t change, const std::string& staged, const std::string& path,
+                               bool exchange, bool quiet) {
   if (exchange && target_->holds_mount(path)) return SysError{EXDEV, "openat2", "a mount", path, {}};
   TRY(touch(parent_of(path), quiet));
   const int parent = TRY(target_->directory(parent_of(path)));
@@ -210,8 +210,8 @@ Result<void> Staging::put(size_t change, const std::string& staged, const std::s
   return {};
 }
 
-Result<void> Staging::set_metadata(size_t change, const std::string& path, Inode source,
-                                   const struct stat& status, const MetadataOptions& options) {
+Result<void> ApplyStaging::set_metadata(size_t change, const std::string& path, Inode source,
+                                        const struct stat& status, const MetadataOptions& options) {
   const Fd entry = TRY(target_->entry(path));
   const Fd directory = TRY(reopen_readable(entry.get(), path));
   const struct stat before = TRY(stat_of(directory.get()));
@@ -225,7 +225,7 @@ Result<void> Staging::set_metadata(size_t change, const std::string& path, Inode
   return equalise_metadata(source, {directory.get(), false}, status, options);
 }
 
-Result<void> Staging::set_times(const std::string& path, const struct stat& status) {
+Result<void> ApplyStaging::set_times(const std::string& path, const struct stat& status) {
   if (path.empty()) {
     root_ = status;
     root_touched_ = false;  // that is what it has in the end
@@ -235,16 +235,16 @@ Result<void> Staging::set_times(const std::string& path, const struct stat& stat
   return overlayfs::set_times({entry.get(), true}, status);
 }
 
-Result<void> Staging::commit() {
+Result<void> ApplyStaging::commit() {
   return rename_noreplace({target_->root(), kAtWork}, {target_->root(), kDone});
 }
 
-void Staging::clear() {
+void ApplyStaging::clear() {
   const bool removed = static_cast<bool>(remove_tree(target_->root(), kDone));
   if (removed && !root_touched_) std::ignore = overlayfs::set_times({target_->root(), false}, root_);
 }
 
-Result<void> Staging::undo_one(const Action& action) {
+Result<void> ApplyStaging::undo_one(const Action& action) {
   target_->forget();
   if (action.step == Step::times) {
     const Fd entry = TRY(target_->entry(action.path));
@@ -264,7 +264,7 @@ Result<void> Staging::undo_one(const Action& action) {
                                            : SysError{EINVAL, "renameat2", {}, action.path, {}};
 }
 
-Staging::Undone Staging::undo() {
+ApplyStaging::Undone ApplyStaging::undo() {
   Undone undone;
   bool whole = true;
   for (auto action = log_.rbegin(); action != log_.rend(); ++action) {

@@ -54,13 +54,13 @@ struct Taking {
 // What names in the staging directory begin with.
 constexpr char kNew = 'n', kMoved = 'm', kGone = 'd';
 
-class Staging {
+class ApplyStaging {
  public:
   // Puts back what a killed run has taken out of the target, and removes the rest. True: there was something.
   // EEXIST from "renameat2": it has no place any more.
   static Result<bool> recover(TargetTree& target);
 
-  static Result<Staging> create(TargetTree& target);
+  static Result<ApplyStaging> create(TargetTree& target);
 
   int directory() const { return directory_.get(); }
   Result<void> record(const std::vector<Taking>& takings);
@@ -102,7 +102,7 @@ class Staging {
     struct stat status;
   };
 
-  explicit Staging(TargetTree& target) : target_(&target) {}
+  explicit ApplyStaging(TargetTree& target) : target_(&target) {}
   struct Touched {
     struct stat before;
     bool quiet;

@@ -81,7 +81,7 @@ Result<void> CopyUp::prepare(CopyUpRefusal* refusal) {
   // ovl_can_decode_fh()
   decodes_handles_ = in_initial_user_namespace() && has_capability(CAP_DAC_READ_SEARCH);
   *refusal = CopyUpRefusal::unwritable;
-  auto staging = work ? Staging::in_work(work->fd.get()) : Staging::in_upper(upper);
+  auto staging = work ? CopyUpStaging::in_work(work->fd.get()) : CopyUpStaging::in_upper(upper);
   if (!staging && staging.error().err == EWOULDBLOCK) *refusal = CopyUpRefusal::work_locked;
   staging_.emplace(TRY(std::move(staging)));
   *refusal = CopyUpRefusal::none;

@@ -14,10 +14,10 @@
 #include <vector>
 
 #include "copy_entry.h"
+#include "copy_up_staging.h"
 #include "in_use.h"
 #include "layer_stack.h"
 #include "merged_lookup.h"
-#include "staging.h"
 
 namespace overlayfs {
 
@@ -127,7 +127,7 @@ class CopyUp {
   CopyUpOrder order_;
   InUseAnswer in_use_;
   Fd lock_;  // on the work directory
-  std::optional<Staging> staging_;
+  std::optional<CopyUpStaging> staging_;
   Fd upper_for_sync_;
   std::vector<Uuid> uuids_;       // of the file systems of the lowers
   bool decodes_handles_ = false;  // otherwise the kernel writes origins that say nothing

@@ -70,11 +70,11 @@ class Pass {
     uint64_t mount_id;
   };
 
-  void look_into_namespace(const Process& process, const Place& root);
+  void look_into_namespace(const Process& process, const HeldPlace& root);
   bool look_at_link(const Process& process, HoldKind kind, const char* name);
   void look_at_files(const Process& process);
   void look_at_maps(const Process& process, const std::string& exe);
-  Holder* hold(const Process& process, HoldKind kind, const Place& place, std::string path);
+  Holder* hold(const Process& process, HoldKind kind, const HeldPlace& place, std::string path);
   bool introduce(const char* pid, Holder& holder);
   void note_failure(unsigned kinds, int error);
 
@@ -120,7 +120,7 @@ void Pass::look_at(const char* pid) {
 }
 
 // A process sees only those mounts of its namespace that are below its root, so each root is asked.
-void Pass::look_into_namespace(const Process& process, const Place& root) {
+void Pass::look_into_namespace(const Process& process, const HeldPlace& root) {
   const uint64_t inode = process.mount_namespace;
   if (inode != own_namespace_) processes_in_[inode].push_back(std::atoi(process.pid));
   if (!tables_read_.emplace(inode, root.mount_id, root.inode).second) return;
@@ -178,7 +178,7 @@ void Pass::look_at_maps(const Process& process, const std::string& exe) {
     const std::string link = file->link();
     auto place = place_of(process.directory, link.c_str());
     // Only with CAP_CHECKPOINT_RESTORE does the kernel follow it; without, the device is witness enough.
-    if (!place && place.error().err == EPERM && same_device) place = Place{.device = held_.device};
+    if (!place && place.error().err == EPERM && same_device) place = HeldPlace{.device = held_.device};
     if (!place) {
       note_failure(bit(HoldKind::map), place.error().err);
       continue;
@@ -191,7 +191,7 @@ void Pass::look_at_maps(const Process& process, const std::string& exe) {
 }
 
 // Null: the process has just ended.
-Holder* Pass::hold(const Process& process, HoldKind kind, const Place& place, std::string path) {
+Holder* Pass::hold(const Process& process, HoldKind kind, const HeldPlace& place, std::string path) {
   Holder holder{.kind = kind, .pid = std::atoi(process.pid), .path = std::move(path)};
   if (!found_.empty() && found_.back().holder.pid == holder.pid) {
     holder.uid = found_.back().holder.uid;

@@ -53,18 +53,18 @@ Result<HeldMount> held_mount_by_id(uint64_t id) {
       .id = info.old_id, .device = info.device, .point = info.point, .is_overlay = info.type == "overlay"};
 }
 
-Result<Place> place_of(int directory, const char* name) {
+Result<HeldPlace> place_of(int directory, const char* name) {
   abi::Statx stx{};
   constexpr int flags = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
   constexpr unsigned mask = abi::statx_mask::TYPE | abi::statx_mask::INO | abi::statx_mask::MNT_ID;
   if (sys::statx(directory, name, flags, mask, &stx) == 0) {
     const uint64_t mount_id = (stx.mask & abi::statx_mask::MNT_ID) != 0 ? stx.mnt_id : 0;
-    return Place{uint64_t{stx.dev_major} << 32 | stx.dev_minor, mount_id, stx.ino, S_ISDIR(stx.mode)};
+    return HeldPlace{uint64_t{stx.dev_major} << 32 | stx.dev_minor, mount_id, stx.ino, S_ISDIR(stx.mode)};
   }
   if (errno != ENOSYS) return failed("statx", {}, name);
   struct stat st {};
   if (sys::fstatat(directory, name, &st, AT_NO_AUTOMOUNT) != 0) return failed("fstatat", {}, name);
-  return Place{device_number(st.st_dev), 0, st.st_ino, S_ISDIR(st.st_mode)};
+  return HeldPlace{device_number(st.st_dev), 0, st.st_ino, S_ISDIR(st.st_mode)};
 }
 
 MountIds::MountIds(const HeldMount& held, uint64_t own_namespace, const std::vector<MountInfo>& own_table)
@@ -105,7 +105,7 @@ std::optional<uint64_t> MountIds::overlay_device(int directory, const char* name
   return (device >> 20) << 32 | (device & 0xfffff);
 }
 
-bool MountIds::holds(const Place& place, int directory, const char* name) {
+bool MountIds::holds(const HeldPlace& place, int directory, const char* name) {
   if (place.mount_id == held_.id) return true;
   if (place.mount_id == 0) return place.device == held_.device;
   auto [found, is_new] = mounts_.try_emplace(place.mount_id, Mount{0, kNowhere});

@@ -28,11 +28,11 @@ Result<HeldMount> held_mount(const DirectoryRef& ref);
 Result<HeldMount> held_mount_by_id(uint64_t id);
 
 // What a name in /proc/PID leads to, without asking the file system that it is on. A mount id of 0: not told.
-struct Place {
+struct HeldPlace {
   uint64_t device = 0, mount_id = 0, inode = 0;
   bool is_directory = false;
 };
-Result<Place> place_of(int directory, const char* name);
+Result<HeldPlace> place_of(int directory, const char* name);
 
 class MountIds {
  public:
@@ -42,7 +42,7 @@ class MountIds {
   void add(uint64_t mount_namespace, const std::vector<MountInfo>& table);
 
   // Whether a place is on the mount, or on one of the same superblock that is not in this namespace.
-  bool holds(const Place& place, int directory, const char* name);
+  bool holds(const HeldPlace& place, int directory, const char* name);
 
   // The other namespace that a mount is in; 0: this one. Nowhere: detached.
   static constexpr uint64_t kNowhere = ~0ull;

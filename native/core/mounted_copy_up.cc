@@ -16,7 +16,7 @@
 namespace overlayfs {
 namespace {
 
-constexpr size_t kBatch = 1000;
+constexpr size_t kPathsInBatch = 1000;
 
 Result<abi::Statx> look_at(int inode) {
   abi::Statx stx{};
@@ -140,7 +140,7 @@ void MountedCopyUp::enqueue(const std::string& path, const Children& children) {
 
 void MountedCopyUp::work(const Cancel& cancel) {
   std::unique_lock lock(mutex_);
-  while (!failure_ && done_.size() + under_way_ < kBatch) {
+  while (!failure_ && done_.size() + under_way_ < kPathsInBatch) {
     if (waiting_.empty()) {
       if (under_way_ == 0) break;
       changed_.wait(lock);

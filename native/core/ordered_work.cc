@@ -9,7 +9,7 @@
 namespace overlayfs {
 namespace {
 
-constexpr size_t kBatch = 1000;
+constexpr size_t kEntriesInBatch = 1000;
 constexpr size_t kMostBytes = size_t{4} << 20;             // unread, beyond which workers wait
 constexpr auto kPatience = std::chrono::milliseconds(50);  // then a smaller batch will do
 
@@ -104,7 +104,7 @@ void OrderedWork::finish(const std::shared_ptr<Node>& node, Pieces& pieces) {
     nodes_.pop_front();
   }
   if (more || live_ == 0) wanted_.notify_all();
-  if (live_ == 0 || cancelled() || done_count_ >= kBatch) ready_.notify_all();
+  if (live_ == 0 || cancelled() || done_count_ >= kEntriesInBatch) ready_.notify_all();
 }
 
 void OrderedWork::deliver(ChangeRecords records) {
@@ -116,12 +116,12 @@ void OrderedWork::deliver(ChangeRecords records) {
 OrderedWork::Batch OrderedWork::take() {
   Batch batch;
   std::unique_lock lock(mutex_);
-  const auto enough = [&] { return cancelled() || live_ == 0 || done_count_ >= kBatch; };
+  const auto enough = [&] { return cancelled() || live_ == 0 || done_count_ >= kEntriesInBatch; };
   while (!ready_.wait_for(lock, kPatience, enough) && done_.empty()) {
   }
   std::vector<ChangeRecords> taken;
   size_t count = 0;
-  while (!done_.empty() && count < kBatch) {
+  while (!done_.empty() && count < kEntriesInBatch) {
     done_bytes_ -= done_.front().bytes();
     done_count_ -= done_.front().count();
     count += done_.front().count();

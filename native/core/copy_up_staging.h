@@ -13,19 +13,19 @@ namespace overlayfs {
 // Without one it is a directory of our own at the top of the upper, there only while this object is. The
 // caller holds the lock of the work directory; without one this holds a lock of its own, waited for no longer
 // than lock_work_directory() does: EWOULDBLOCK.
-class Staging {
+class CopyUpStaging {
  public:
-  static Result<Staging> in_work(int work);
-  static Result<Staging> in_upper(int upper);
+  static Result<CopyUpStaging> in_work(int work);
+  static Result<CopyUpStaging> in_upper(int upper);
 
-  Staging(Staging&&) = default;
-  Staging& operator=(Staging&&) = delete;
-  ~Staging();
+  CopyUpStaging(CopyUpStaging&&) = default;
+  CopyUpStaging& operator=(CopyUpStaging&&) = delete;
+  ~CopyUpStaging();
 
   int directory() const { return directory_.get(); }
 
  private:
-  Staging() = default;
+  CopyUpStaging() = default;
   Result<void> remove_leftovers();
 
   Fd parent_, directory_, readable_;  // `readable_` carries the lock

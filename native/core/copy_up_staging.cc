@@ -1,4 +1,4 @@
-#include "staging.h"
+#include "copy_up_staging.h"
 
 #include <fcntl.h>
 
@@ -40,8 +40,8 @@ Result<Fd> open_directory_at(int parent, const char* name, int flags) {
 
 }  // namespace
 
-Result<Staging> Staging::in_work(int work) {
-  Staging staging;
+Result<CopyUpStaging> CopyUpStaging::in_work(int work) {
+  CopyUpStaging staging;
   staging.name_ = kInWork;
   staging.parent_ = TRY(duplicate(work));
   staging.made_ = TRY(make_if_missing(work, kInWork, 0));  // the kernel's mode
@@ -51,8 +51,8 @@ Result<Staging> Staging::in_work(int work) {
   return staging;
 }
 
-Result<Staging> Staging::in_upper(int upper) {
-  Staging staging;
+Result<CopyUpStaging> CopyUpStaging::in_upper(int upper) {
+  CopyUpStaging staging;
   staging.name_ = kInUpper;
   staging.parent_ = TRY(duplicate(upper));
   if (sys::fstatat(upper, "", &staging.parent_before_, AT_EMPTY_PATH) != 0) return failed("fstatat");
@@ -71,13 +71,13 @@ Result<Staging> Staging::in_upper(int upper) {
   return staging;
 }
 
-Staging::~Staging() {
+CopyUpStaging::~CopyUpStaging() {
   if (!made_ || !parent_) return;
   sys::unlinkat(parent_.get(), name_, AT_REMOVEDIR);
   if (restores_times_) static_cast<void>(!set_times({parent_.get(), true}, parent_before_));
 }
 
-Result<void> Staging::remove_leftovers() {
+Result<void> CopyUpStaging::remove_leftovers() {
   const auto entries = std::make_unique<DirectoryStream>();
   std::vector<std::string> leftovers;
   entries->start(readable_.get());
