@@ -38,7 +38,8 @@ export interface ApplyHalfDone {
   readonly left?: string;
 }
 
-const differences: Readonly<Record<ApplyConflict['reason'], string>> = {
+/** How the target differs, to be read after the path. */
+export const differences: Readonly<Record<ApplyConflict['reason'], string>> = {
   missing: 'is missing in the target',
   exists: 'is in the target, but was not in the lowers',
   type: 'is of another type in the target',

@@ -3,7 +3,7 @@
  * @module
  */
 import { binding } from '../addon.ts';
-import { abortSignal, callback, checked } from '../arguments.ts';
+import { abortSignal, boolean, callback, checked } from '../arguments.ts';
 import { cancellable } from '../cancel.ts';
 import { invalidArgument } from '../errors.ts';
 import type { CopyMethod } from '../layer/copy-up-stream.ts';
@@ -40,6 +40,11 @@ export interface ApplyOptions {
   readonly onConflict?: 'abort' | ((conflict: ApplyConflict) => ConflictDecision | Promise<ConflictDecision>);
   /** Which changes to apply; the others are as if they had not been given. */
   readonly include?: (change: Change) => boolean;
+  /**
+   * Only tell what would be applied and left out, and which conflicts there are; what an earlier run that was killed has
+   * taken out of the target is put back even then.
+   */
+  readonly dryRun?: boolean;
   /** Takes back what has been done, and rejects with its reason. */
   readonly signal?: AbortSignal;
   /** Called about ten times a second. */
@@ -104,13 +109,14 @@ export async function applyChanges(
   options: ApplyOptions = {},
 ): Promise<ApplyResult> {
   const directory = directoryRef(target, 'target');
-  const { include, onConflict, signal, onProgress } = checkOptions(options);
+  const { include, onConflict, dryRun = false, signal, onProgress } = checkOptions(options);
   signal?.throwIfAborted();
   const chosen = await collect(changes, include, signal);
   const stack = commonStack(chosen);
   if (stack === undefined) return nothing;
   const given: Given = { changes: chosen, stack, target: directory };
   return carryOver(given, {
+    dryRun,
     ...(typeof onConflict === 'function' ? { onConflict } : {}),
     ...(signal === undefined ? {} : { signal }),
     ...(onProgress === undefined ? {} : { onProgress }),
@@ -129,7 +135,7 @@ type Ways = Omit<ApplyOptions, 'include' | 'onConflict'> & {
 
 /** @internal */
 export async function carryOver({ changes, stack, target }: Given, ways: Ways): Promise<ApplyResult> {
-  const { onConflict, signal, onProgress } = ways;
+  const { onConflict, dryRun = false, signal, onProgress } = ways;
   await refuseOverlap(target, stack);
   await refuseInUse(target);
   signal?.throwIfAborted();
@@ -142,6 +148,8 @@ export async function carryOver({ changes, stack, target }: Given, ways: Ways): 
     onProgress === undefined ? undefined : setInterval(() => tell(apply, changes.length, onProgress), 100);
   try {
     const decisions = await decide(apply, changes, onConflict, signal);
+    if (dryRun)
+      return resultOf({ ...noData, decisions: await binding().applyDecide(apply, decisions) }, changes);
     const done = await cancellable(signal, (token) =>
       binding()
         .applyRun(apply, decisions, token)
@@ -205,10 +213,8 @@ function resultOf(
   };
 }
 
-const nothing: ApplyResult = resultOf(
-  { decisions: Buffer.alloc(0), bytes: 0n, methods: [], dropped: [] },
-  [],
-);
+const noData = { bytes: 0n, methods: [], dropped: [] };
+const nothing: ApplyResult = resultOf({ ...noData, decisions: Buffer.alloc(0) }, []);
 
 function tell(apply: NativeApply, total: number, onProgress: (done: ApplyProgress) => void): void {
   const done = binding().applyProgress(apply);
@@ -222,6 +228,7 @@ function checkOptions(options: ApplyOptions): ApplyOptions {
         throw invalidArgument(name, value, "must be 'abort' or a function");
     },
     include: callback,
+    dryRun: boolean,
     signal: abortSignal,
     onProgress: callback,
   });

@@ -102,8 +102,8 @@ export function changes(source: LayerStack | LayerSource, options: ChangeOptions
     renames,
     expand,
     dirTimes,
-    include: include.map((path, index) => pathInLayer(path, `options.include[${index}]`)),
-    exclude: exclude.map((path, index) => pathInLayer(path, `options.exclude[${index}]`)),
+    include: include.map((path, index) => pathInLayer(path, `include[${index}]`)),
+    exclude: exclude.map((path, index) => pathInLayer(path, `exclude[${index}]`)),
     threads,
   };
   return new ChangeWalk(async (): Promise<ChangePlan> => {

@@ -79,6 +79,14 @@ export function readArguments(args: readonly string[], flags: Flags): Arguments 
   };
 }
 
+/** A flag that is a number; how large it may be is checked where the library's options are. */
+export function wholeNumber(args: Arguments, name: string): number | undefined {
+  const text = args.text(name);
+  if (text === undefined) return undefined;
+  if (!/^\d+$/.test(text)) throw new UsageError(`--${name} ${text}: a number is wanted`);
+  return Number(text);
+}
+
 function parse(args: readonly string[], options: NonNullable<Parameters<typeof parseArgs>[0]>['options']) {
   try {
     return parseArgs({

@@ -5,7 +5,7 @@
 import { OverlayError } from '../errors.ts';
 import { type Arguments, type Flags, readArguments } from './arguments.ts';
 import { inFlags, kebabCase } from './mount-flags.ts';
-import { errorFields, errorLines, type Paint, paintFor, toJson } from './output.ts';
+import { errorFields, errorLines, type Paint, paintFor, toJson, written } from './output.ts';
 import { UsageError } from './usage.ts';
 
 /** What came of a command. Either is printed; nothing else is. */
@@ -18,6 +18,9 @@ export interface Outcome {
   readonly failed?: boolean;
 }
 
+/** Output of any length, printed as it comes: text or JSON, whichever was asked for. Returns whether the answer is bad. */
+export type OutputStream = AsyncGenerator<string | Uint8Array, boolean, undefined>;
+
 /** One subcommand. */
 export interface Command {
   /** The names of its arguments, as help shows them; those that may be left out are in brackets, and `…` is for more. */
@@ -28,7 +31,7 @@ export interface Command {
   readonly exitOne?: string;
   /** What could not be done, for the first line of an error. */
   readonly what: (args: Arguments) => string;
-  readonly run: (args: Arguments, paint: Paint) => Promise<Outcome>;
+  readonly run: (args: Arguments, paint: Paint) => Promise<Outcome | OutputStream>;
 }
 
 const commonFlags: Flags = {
@@ -52,21 +55,40 @@ export async function runCommand(
       return 0;
     }
     checkPositionals(command, args);
-    const { text, json: value, failed = false } = await command.run(args, paintFor(process.stdout));
+    const outcome = await command.run(args, paintFor(process.stdout));
+    if (Symbol.asyncIterator in outcome) return (await printAll(outcome)) ? 1 : 0;
+    const { text, json: value, failed = false } = outcome;
     if (json) console.log(toJson(value));
     else if (text !== '') console.log(text);
     return failed ? 1 : 0;
   } catch (error) {
-    return printFailure(`overlayfs ${name}`, args === undefined ? '' : command.what(args), error, json);
+    const what = args === undefined ? '' : command.what(args);
+    return printFailure(`overlayfs ${name}`, what, error, json, command.flags);
+  }
+}
+
+async function printAll(output: OutputStream): Promise<boolean> {
+  for (;;) {
+    const { done, value } = await output.next();
+    if (done) return value;
+    // `overlayfs diff … | head`: what nobody reads is not looked for either.
+    if (!(await written(value))) return (await output.return(false)).value === true;
   }
 }
 
 /** Prints an error and gives its exit code: 2 for a command line that is wrong, else 1. */
-export function printFailure(program: string, what: string, error: unknown, json: boolean): number {
+export function printFailure(
+  program: string,
+  what: string,
+  error: unknown,
+  json: boolean,
+  flags: Flags = {},
+): number {
+  const inWords = (fix: string) => inFlags(fix, flags);
   const usage = usageProblem(error);
   if (json) console.error(toJson({ error: errorFields(usage ?? error) }));
   else if (usage === undefined)
-    console.error(errorLines(`${program}: ${what}`, error, paintFor(process.stderr), inFlags));
+    console.error(errorLines(`${program}: ${what}`, error, paintFor(process.stderr), inWords));
   else {
     const paint = paintFor(process.stderr);
     console.error(`${paint('red', `${program}: wrong usage`)}\n  ${paint('bold', 'why:')} ${usage.message}`);
@@ -75,20 +97,25 @@ export function printFailure(program: string, what: string, error: unknown, json
   return usage === undefined ? 1 : 2;
 }
 
+const ofOptions = /^(options|stack)\./;
+
 // What the library refuses before it has looked at anything is a mistake on the command line.
 function usageProblem(error: unknown): UsageError | undefined {
   if (error instanceof UsageError) return error;
   if (error instanceof OverlayError && error.code === 'ERR_OVERLAY_EMPTY_PATH') {
-    return new UsageError(error.findings[0]?.detail);
+    return new UsageError(error.findings[0]?.detail.replace(ofOptions, ''));
   }
   if (!(error instanceof TypeError) || !('code' in error) || error.code !== 'ERR_INVALID_ARG_VALUE')
     return undefined;
-  return new UsageError(error.message.replace(/^\w+/, (option) => `--${kebabCase(option)}`));
+  return new UsageError(
+    error.message.replace(ofOptions, '').replace(/^\w+/, (option) => `--${kebabCase(option)}`),
+  );
 }
 
 function checkPositionals({ positionals }: Command, { positionals: given }: Arguments): void {
-  const missing = positionals[given.length];
-  if (missing !== undefined && !missing.startsWith('[')) throw new UsageError(`${missing} is missing`);
+  // Those in brackets are left out first, wherever they stand.
+  const missing = positionals.filter((name) => !name.startsWith('['))[given.length];
+  if (missing !== undefined) throw new UsageError(`${missing} is missing`);
   const extra = given[positionals.length];
   const takesMore = positionals.at(-1)?.endsWith(' …]') === true;
   if (extra !== undefined && !takesMore) throw new UsageError(`unexpected argument '${extra}'`);

@@ -7,10 +7,9 @@ import { overlayError } from '../errors.ts';
 import { explainNative, isNativeError, nativeDetails } from '../native-errors.ts';
 import { copyUpMounted } from '../overlay/copy-up.ts';
 import { absolutePath, showPath } from '../paths.ts';
-import { pathArgument } from './arguments.ts';
+import { pathArgument, wholeNumber } from './arguments.ts';
 import type { Command } from './command.ts';
 import { printable } from './output.ts';
-import { UsageError } from './usage.ts';
 
 /** Copies up through an overlay that anybody has mounted. */
 export const command: Command = {
@@ -28,10 +27,9 @@ export const command: Command = {
     const {
       positionals: [target = '', ...paths],
     } = args;
-    const concurrency = args.text('concurrency') ?? `${Math.min(availableParallelism(), 4)}`;
-    if (!/^\d+$/.test(concurrency)) throw new UsageError(`--concurrency ${concurrency}: a number is wanted`);
+    const concurrency = wholeNumber(args, 'concurrency') ?? Math.min(availableParallelism(), 4);
     const root = absolutePath(pathArgument(target), 'target');
-    const options = { recursive: args.flag('recursive') === true, concurrency: Number(concurrency) };
+    const options = { recursive: args.flag('recursive') === true, concurrency };
     const results = await copyUpMounted(root, paths.map(pathArgument), options, false, (work) =>
       work().catch((error) => {
         throw explainTarget(error, root);

@@ -32,6 +32,11 @@ const commands: Readonly<Record<string, Entry>> = {
     load: () => import('./copy-up.ts'),
   },
   which: { summary: 'Tell which layer a path comes from, and why', load: () => import('./which.ts') },
+  diff: { summary: 'Tell what an overlay changes over its lowers', load: () => import('./diff.ts') },
+  apply: {
+    summary: 'Carry the changes of an overlay over into a plain directory',
+    load: () => import('./apply.ts'),
+  },
   sweep: { summary: 'Unmount what killed processes left mounted', load: () => import('./sweep.ts') },
   demo: {
     summary: 'Tell one real story on a directory tree, and leave nothing',

@@ -135,13 +135,12 @@ const camelCase = (name: string) => name.replace(/-(.)/g, (_, letter: string) =>
 
 const optionName = /\b[a-z]+[A-Z][a-zA-Z]*\b/g;
 
-/** Advice that names options as a program has them, in the words of the command line. */
-export function inFlags(text: string): string {
+/** Advice that names options as a program has them, in the words of the command line. `flags`: of the command, beside these. */
+export function inFlags(text: string, flags: Flags = {}): string {
+  const known = { ...mountFlags, ...flags };
   return text
     .replaceAll('listOverlays()', '`overlayfs ls`')
-    .replace(optionName, (name) =>
-      Object.hasOwn(mountFlags, kebabCase(name)) ? `--${kebabCase(name)}` : name,
-    );
+    .replace(optionName, (name) => (Object.hasOwn(known, kebabCase(name)) ? `--${kebabCase(name)}` : name));
 }
 
 /** `redirectDir` → `redirect-dir`. */

@@ -23,6 +23,11 @@ export function toJson(value: unknown): string {
   return JSON.stringify(plain(value), undefined, 2);
 }
 
+/** The same on one line, which ends with a newline. */
+export function toJsonLine(value: unknown): string {
+  return `${JSON.stringify(plain(value))}\n`;
+}
+
 /** An error as JSON has it. */
 export function errorFields(error: unknown): Record<string, unknown> {
   if (!(error instanceof Error)) return { message: String(error) };
@@ -45,6 +50,11 @@ export function errorLines(
     line('why:', why),
     line('fix:', inWords(fix)),
   ].join('\n');
+}
+
+/** Prints, and waits until it is out; false once nobody reads on. */
+export function written(chunk: string | Uint8Array): Promise<boolean> {
+  return new Promise((resolve) => process.stdout.write(chunk, (error) => resolve(!error)));
 }
 
 /** Columns side by side; what would move the cursor is escaped. */
@@ -91,5 +101,7 @@ function plain(value: unknown): unknown {
   if (value instanceof Error) return plain(errorFields(value));
   if (Array.isArray(value)) return value.map(plain);
   if (typeof value !== 'object' || value === null) return value;
+  // What has its fields in getters, as changes have.
+  if ('toJSON' in value && typeof value.toJSON === 'function') return plain(value.toJSON());
   return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, plain(one)]));
 }

@@ -10,30 +10,15 @@ import type { LayerPlace } from '../layer/place.ts';
 import { type LayerStep, type WhichLayer, whichLayer } from '../layer/which-layer.ts';
 import { absolutePath, showPath } from '../paths.ts';
 import type { LayerStack } from '../types.ts';
-import { type Arguments, type Flags, pathArgument } from './arguments.ts';
+import { type Arguments, pathArgument } from './arguments.ts';
 import type { Command } from './command.ts';
-import { mountFlags, mountOptions } from './mount-flags.ts';
 import { type Paint, printable } from './output.ts';
-import { UsageError } from './usage.ts';
-
-const stackFlags: readonly string[] = [
-  'lower',
-  'data-only-lower',
-  'upper',
-  'work',
-  'index',
-  'metacopy',
-  'userxattr',
-  'redirect-dir',
-];
-const flags: Flags = Object.fromEntries(
-  Object.entries(mountFlags).filter(([name]) => stackFlags.includes(name)),
-);
+import { stackFlags, stackGiven } from './stack-flags.ts';
 
 /** Tells which layer serves a path, the way there, and what is hidden below. */
 export const command: Command = {
   positionals: ['PATH'],
-  flags,
+  flags: stackFlags,
   examples: [
     'overlayfs which /srv/box/merged/etc/hosts',
     'overlayfs which -l /srv/app -l /srv/base -u /srv/box/upper etc/hosts',
@@ -50,10 +35,8 @@ export const command: Command = {
 // With layers, a path inside their overlay; without, a path through one that is mounted.
 async function asked(args: Arguments): Promise<[LayerStack | MountedOverlay, Buffer]> {
   const path = pathArgument(args.positionals[0] ?? '');
-  if (args.texts('lower').length > 0) return [mountOptions({ ...args, positionals: [] }), path];
-  const alone = stackFlags.find((name) => args.texts(name).length > 0 || args.flag(name) !== undefined);
-  if (alone !== undefined) throw new UsageError(`--${alone} needs --lower`);
-  return throughMount(path);
+  const stack = stackGiven(args);
+  return stack === undefined ? throughMount(path) : [stack, path];
 }
 
 async function throughMount(given: Buffer): Promise<[MountedOverlay, Buffer]> {

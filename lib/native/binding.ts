@@ -675,6 +675,8 @@ export interface Binding {
   ): Promise<{ readonly apply: NativeApply; readonly recovered: boolean }>;
   /** Changes as lib/changes/apply-pack.ts packs them. */
   applyCheck(apply: NativeApply, changes: Buffer, token: NativeCancel): Promise<readonly NativeConflict[]>;
+  /** What `applyRun` would leave out beside. */
+  applyDecide(apply: NativeApply, decisions: Buffer): Promise<Buffer>;
   /** By change: 0 as it is, 1 left out, 2 all the same. Rejects with {@link NativeApplyFailure}. */
   applyRun(apply: NativeApply, decisions: Buffer, token: NativeCancel): Promise<NativeApplied>;
   applyProgress(

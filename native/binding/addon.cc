@@ -79,6 +79,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   verb("liveLayers", live_layers_verb);
   verb("openApply", open_apply_verb);
   verb("applyCheck", apply_check_verb);
+  verb("applyDecide", apply_decide_verb);
   verb("applyRun", apply_run_verb);
   verb("applyProgress", apply_progress_verb);
   verb("closeApply", close_apply_verb);

@@ -82,11 +82,21 @@ Napi::Value conflict_to_js(Napi::Env env, const Conflict& conflict) {
   return js;
 }
 
+std::vector<ApplyDecision> decisions_from(const Napi::Value& bytes) {
+  std::vector<ApplyDecision> decisions;
+  for (const char decision : bytes_from(bytes)) decisions.push_back(static_cast<ApplyDecision>(decision));
+  return decisions;
+}
+
+Napi::Value decisions_to_js(Napi::Env env, const std::vector<ApplyDecision>& decisions) {
+  std::string bytes;
+  for (const ApplyDecision decision : decisions) bytes += static_cast<char>(decision);
+  return bytes_to_js(env, bytes);
+}
+
 Napi::Value outcome_to_js(Napi::Env env, const ApplyOutcome& outcome) {
   auto js = Napi::Object::New(env);
-  std::string decisions;
-  for (const ApplyDecision decision : outcome.decisions) decisions += static_cast<char>(decision);
-  js.Set("decisions", bytes_to_js(env, decisions));
+  js.Set("decisions", decisions_to_js(env, outcome.decisions));
   js.Set("bytes", Napi::BigInt::New(env, outcome.bytes));
   js.Set("methods", array_to_js(env, outcome.methods, [env](uint64_t count) {
            return Napi::Number::New(env, static_cast<double>(count));
@@ -141,12 +151,23 @@ Napi::Value apply_check_verb(const Napi::CallbackInfo& info) {
       });
 }
 
+Napi::Value apply_decide_verb(const Napi::CallbackInfo& info) {
+  return run_result(
+      info.Env(),
+      [apply = apply_from(info[0]),
+       decisions = decisions_from(info[1])]() mutable -> Result<std::vector<ApplyDecision>> {
+        if (apply == nullptr) return no_handle();
+        return apply->decide(std::move(decisions));
+      },
+      [](Napi::Env env, const std::vector<ApplyDecision>& decisions) -> Napi::Value {
+        return decisions_to_js(env, decisions);
+      });
+}
+
 Napi::Value apply_run_verb(const Napi::CallbackInfo& info) {
-  std::vector<ApplyDecision> decisions;
-  for (const char decision : bytes_from(info[1])) decisions.push_back(static_cast<ApplyDecision>(decision));
   return run(
       info.Env(),
-      [apply = apply_from(info[0]), decisions = std::move(decisions),
+      [apply = apply_from(info[0]), decisions = decisions_from(info[1]),
        cancel = cancel_from(info[2])]() mutable -> std::variant<ApplyOutcome, ApplyFailure> {
         if (apply == nullptr) return ApplyFailure{no_handle(), {}, {}, {}};
         return apply->run(std::move(decisions), cancel);

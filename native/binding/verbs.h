@@ -106,6 +106,7 @@ Napi::Value live_layers_verb(const Napi::CallbackInfo& info);  // synchronous
 // apply.cc
 Napi::Value open_apply_verb(const Napi::CallbackInfo& info);
 Napi::Value apply_check_verb(const Napi::CallbackInfo& info);
+Napi::Value apply_decide_verb(const Napi::CallbackInfo& info);
 Napi::Value apply_run_verb(const Napi::CallbackInfo& info);
 Napi::Value apply_progress_verb(const Napi::CallbackInfo& info);  // synchronous
 Napi::Value close_apply_verb(const Napi::CallbackInfo& info);     // synchronous

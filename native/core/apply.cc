@@ -27,15 +27,13 @@ class ApplyRun {
         after_(apply.layers_, 0),
         hows_(apply.places_.size()),
         staged_(apply.places_.size()) {
-    outcome_.decisions = std::move(decisions);
-    outcome_.decisions.resize(apply_.changes_.size(), ApplyDecision::apply);
+    outcome_.decisions = apply.decide(std::move(decisions));
     copy_.metadata.private_prefix = apply_.layers_.stack().xattr_prefix();
     copy_.control = {cancel, &apply_.bytes_done};
     copy_.staging = staging_.directory();
   }
 
   std::variant<ApplyOutcome, ApplyFailure> run() {
-    skip_dependents();
     auto done = all();
     if (done) {
       staging_.clear();
@@ -84,34 +82,6 @@ class ApplyRun {
     current_ = change_at(at).path;
     if (cancelled(cancel_)) return SysError{ECANCELED, "renameat2", "aborted", current_, {}};
     return {};
-  }
-
-  // What is in a directory that is not made, or is to stand where something stays, cannot be applied either.
-  void skip_dependents() {
-    auto& decisions = outcome_.decisions;
-    for (bool more = true; more;) {
-      more = false;
-      std::unordered_set<std::string> staying;
-      for (const ApplyChange& change : apply_.changes_) {
-        const size_t index = static_cast<size_t>(&change - apply_.changes_.data());
-        if (change.kind == ChangeKind::renamed && decisions[index] == ApplyDecision::skip)
-          staying.insert(*change.from);
-      }
-      const std::string* skipped = nullptr;
-      for (const ApplyPlace& place : apply_.places_) {
-        const ApplyChange& change = apply_.changes_[place.change];
-        ApplyDecision& decision = decisions[place.change];
-        const bool below = skipped != nullptr && is_below(change.path, *skipped);
-        const bool occupied = place.vacated && staying.contains(place.before);
-        if (decision != ApplyDecision::skip && (below || occupied)) {
-          decision = ApplyDecision::skip;
-          more = true;
-        }
-        if (decision == ApplyDecision::skip && !below)
-          skipped = change.kind == ChangeKind::modified || change.kind == ChangeKind::metadata ? nullptr
-                                                                                               : &change.path;
-      }
-    }
   }
 
   // The changes in directories that stayed are there with them.
@@ -388,6 +358,34 @@ Result<std::vector<Conflict>> Apply::check(std::vector<ApplyChange> changes, con
   phase = Phase::checking;
   entries_done = 0;
   return find_conflicts(changes_, places_, layers_, target_, cancel, entries_done);
+}
+
+std::vector<ApplyDecision> Apply::decide(std::vector<ApplyDecision> decisions) const {
+  decisions.resize(changes_.size(), ApplyDecision::apply);
+  for (bool more = true; more;) {
+    more = false;
+    std::unordered_set<std::string> staying;
+    for (size_t index = 0; index < changes_.size(); ++index) {
+      const ApplyChange& change = changes_[index];
+      if (change.kind == ChangeKind::renamed && decisions[index] == ApplyDecision::skip)
+        staying.insert(*change.from);
+    }
+    const std::string* skipped = nullptr;
+    for (const ApplyPlace& place : places_) {
+      const ApplyChange& change = changes_[place.change];
+      ApplyDecision& decision = decisions[place.change];
+      const bool below = skipped != nullptr && is_below(change.path, *skipped);
+      const bool occupied = place.vacated && staying.contains(place.before);
+      if (decision != ApplyDecision::skip && (below || occupied)) {
+        decision = ApplyDecision::skip;
+        more = true;
+      }
+      if (decision == ApplyDecision::skip && !below)
+        skipped = change.kind == ChangeKind::modified || change.kind == ChangeKind::metadata ? nullptr
+                                                                                             : &change.path;
+    }
+  }
+  return decisions;
 }
 
 std::variant<ApplyOutcome, ApplyFailure> Apply::run(std::vector<ApplyDecision> decisions,

@@ -85,6 +85,8 @@ class Apply {
 
   // Everything that is not as the before-view has it; nothing is changed.
   Result<std::vector<Conflict>> check(std::vector<ApplyChange> changes, const Cancel& cancel);
+  // The same with `skip` for what is in a directory that is not made, or is to stand where something stays.
+  std::vector<ApplyDecision> decide(std::vector<ApplyDecision> decisions) const;
   // What has been checked: all of it, or an error and nothing.
   std::variant<ApplyOutcome, ApplyFailure> run(std::vector<ApplyDecision> decisions, const Cancel& cancel);
 

@@ -11,6 +11,8 @@ const commands = [
   'holders',
   'which',
   'copy-up',
+  'diff',
+  'apply',
   'sweep',
   'demo',
 ];
@@ -59,6 +61,8 @@ describe('a command line that is wrong', () => {
     [['mount', '-l', '/', ''], 'overlayfs mount', 'target is empty'],
     [['which'], 'overlayfs which', 'PATH is missing'],
     [['which', '-u', '/', 'a'], 'overlayfs which', '--upper needs --lower'],
+    [['diff'], 'overlayfs diff', 'TARGET is missing, or layers with --lower'],
+    [['apply'], 'overlayfs apply', 'DIRECTORY is missing'],
     [['unmount', ''], 'overlayfs unmount', 'target is empty'],
     [
       ['mount', '-l', '/', '--index=yes', 'm'],
