@@ -38,7 +38,7 @@ import { expectRefusal } from '../support/refusal.ts';
 import { afterThisTest, describeOn, type Scratch, scratchOn } from '../support/scratch.ts';
 import { snapshot } from '../support/snapshot.ts';
 import { view } from '../support/view.ts';
-import { changeSet } from '../support/written-changes.ts';
+import { writtenChanges } from '../support/written-changes.ts';
 
 /** A lower with a tree in it, what `act` does to it through a mount, and a copy of the lower. */
 async function changed(
@@ -487,7 +487,7 @@ describePrivileged('applyChanges on one file system', () => {
 
     it('makes no directory of a name that another change would need as one', async () => {
       const { stack, target } = await changed(scratch, tree, edit);
-      const written = await changeSet(stack, [{ kind: 'modified', path: 'hello/x' }]);
+      const written = await writtenChanges(stack, [{ kind: 'modified', path: 'hello/x' }]);
       await expect(applyChanges(written, target)).rejects.toMatchObject({
         code: 'ERR_OVERLAY_APPLY_CONFLICT',
       });

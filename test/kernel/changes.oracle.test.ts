@@ -1,9 +1,22 @@
 // @module-tag vm
-// For random stacks: the change set is exactly what lies between the kernel's own views, before and after.
+// For random stacks, what we say and do beside the kernel's own views, before and after: the change set is what lies between
+// them, applying it makes the one look as the other, and what the layers show with no mount is what the mount shows.
+import { execFileSync } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { type Change, type ChangeOptions, changes, mountOverlay } from '../../lib/index.ts';
+import {
+  applyChanges,
+  type Change,
+  type ChangeOptions,
+  changes,
+  type LayerStack,
+  mergedView,
+  mountOverlay,
+} from '../../lib/index.ts';
 import { type ChangeSet, changeSet, expectBetween, expectLinks } from '../support/change-set.ts';
+import { expectMerged } from '../support/merged-read.ts';
+import { expectPlaces } from '../support/mounted-names.ts';
 import {
   type Configuration,
   configurations,
@@ -11,71 +24,131 @@ import {
   type Operation,
   operate,
   rounds,
-  seed,
   withLowers,
 } from '../support/operations.ts';
 import { describeOn, type FileSystem } from '../support/scratch.ts';
-import { view } from '../support/view.ts';
+import { oracleRuns, replay } from '../support/sequences.ts';
+import { asPlain, type View, view } from '../support/view.ts';
+import { compareViews, writtenChanges } from '../support/written-changes.ts';
 
-const runs = Number(process.env.OVERLAYFS_TEST_RUNS ?? 5);
 const on: readonly FileSystem[] = ['tmpfs', 'ext4', 'xfs'];
+const runs = oracleRuns(Math.ceil(100 / (on.length * configurations.length)));
+// Each takes about a quarter of a second, more where others are at work, and a failure has to be shrunk.
+const patience = (60_000 + runs * 3_000) * Number(process.env.OVERLAYFS_TEST_TIME_SCALE ?? 1);
 
-describeOn(on, 'changes() tells what lies between the views', (scratch) => {
-  it.each(configurations)('$name', async (configuration) => {
-    let count = 0;
-    const property = fc.asyncProperty(rounds(), async (sequences) => {
-      await withLowers(scratch.path(`${count++}`), configuration, sequences.slice(0, -1), (layers) =>
-        agrees(layers, configuration, sequences.at(-1) ?? []),
-      );
-    });
-    await fc.assert(property, {
-      numRuns: runs,
-      seed,
-      endOnFailure: process.env.OVERLAYFS_TEST_SHRINK !== '1',
-    });
-  });
+describeOn(on, 'changes, applyChanges, mergedView and whichLayer agree with the kernel', (scratch) => {
+  it.each(configurations)(
+    '$name',
+    async (configuration) => {
+      let count = 0;
+      const property = fc.asyncProperty(rounds(), async (sequences) => {
+        const root = scratch.path(`${count++}`);
+        await withLowers(root, configuration, sequences.slice(0, -1), (layers) =>
+          agrees(layers, configuration, sequences.at(-1) ?? [], `${root}/copies`),
+        );
+      });
+      await fc.assert(property, {
+        ...replay,
+        numRuns: runs,
+        interruptAfterTimeLimit: patience - 15_000,
+        markInterruptAsFailure: true,
+      });
+    },
+    patience,
+  );
 });
 
 async function agrees(
-  { lower, upper, work, target }: MadeLayers,
+  layers: MadeLayers,
   { written }: Configuration,
   sequence: readonly Operation[],
+  copies: string,
 ): Promise<void> {
-  const before = await viewOf({ ...written, lower, target, allowSingleLower: true });
-  {
-    await using overlay = await mountOverlay({ ...written, lower, upper, work, target });
-    await operate(target, sequence);
-    // While it is mounted, as after.
-    const mounted = await told(overlay.layers(), { compare: 'content', dirTimes: true });
-    expectBetween(mounted, before, await view(target));
-  }
-  const stack = { lower, upper, work, ...meaning(written) };
-  const after = await viewOf({ ...written, lower, upper, work, target });
+  const { target, ...directories } = layers;
+  const { upper: _, work: __, ...lowers } = directories;
+  const stack: LayerStack = { ...directories, ...meaning(written) };
+  const before = await viewOf({ ...written, ...lowers, target, allowSingleLower: true }, () =>
+    copy(target, copies),
+  );
+  await using overlay = await mountOverlay({ ...written, ...directories, target });
+  await operate(target, sequence);
+  const mounted = await view(target);
+  // While it is mounted, as after.
+  expectBetween(await told(overlay.layers(), everything), before, mounted);
+  await expectMergedView(overlay.layers(), mounted);
+  await overlay.unmount();
+
+  const after = await viewOf({ ...written, ...directories, target }, async (again, shown) => {
+    await expectMergedView(stack, shown);
+    await expectPlaces(again, target, [layers.upper, ...layers.lower]);
+  });
+  await expectChanges(stack, before, after);
+  await expectApplied(stack, asPlain(before), asPlain(after), copies);
+}
+
+const everything = { compare: 'content', dirTimes: true } as const;
+
+async function expectChanges(stack: LayerStack, before: View, after: View): Promise<void> {
+  const links = await view(stack.upper as string);
   for (const options of [
-    { compare: 'content', dirTimes: true, threads: 2 },
-    { compare: 'content', dirTimes: true, expand: true, threads: 1 },
-    { compare: 'content', dirTimes: true, renames: false },
-    { compare: 'content', dirTimes: true, renames: false, expand: true, order: 'any' },
+    { ...everything, threads: 2 },
+    { ...everything, expand: true, threads: 1 },
+    { ...everything, renames: false },
+    { ...everything, renames: false, expand: true, order: 'any' },
   ] as const) {
     const set = await told(stack, options);
     expectBetween(set, before, after, options);
-    expectLinks(set, await view(upper));
+    expectLinks(set, links);
   }
 }
 
-async function viewOf(options: Parameters<typeof mountOverlay>[0] & { target: string }) {
-  await using _ = await mountOverlay(options);
-  return await view(options.target);
+const waysToApply = ['naive', 'renames', 'no renames'] as const;
+
+// Of each way a copy of what the mount shows now.
+async function copy(target: string, copies: string): Promise<void> {
+  mkdirSync(copies);
+  for (const name of waysToApply) execFileSync('cp', ['-a', target, `${copies}/${name}`]);
+}
+
+async function expectApplied(stack: LayerStack, before: View, after: View, copies: string): Promise<void> {
+  for (const way of waysToApply) {
+    const target = `${copies}/${way}`;
+    if (way === 'naive') {
+      expect(asPlain(await view(target))).toEqual(before);
+      const naive = await writtenChanges(stack, compareViews(before, after));
+      const { applied, skipped } = await applyChanges(naive, target);
+      expect({ applied: applied.length, skipped }).toEqual({ applied: naive.length, skipped: [] });
+    } else {
+      await using stream = changes(stack, { ...everything, renames: way === 'renames' });
+      await applyChanges(stream, target);
+    }
+    expect({ way, view: asPlain(await view(target)) }).toEqual({ way, view: after });
+  }
+}
+
+async function expectMergedView(stack: LayerStack, shown: View): Promise<void> {
+  await using merged = await mergedView(stack);
+  await expectMerged(merged, shown);
+}
+
+type Mount = Parameters<typeof mountOverlay>[0] & { readonly target: string };
+type Mounted = Awaited<ReturnType<typeof mountOverlay>>;
+
+async function viewOf(options: Mount, also: (overlay: Mounted, shown: View) => Promise<void>): Promise<View> {
+  await using overlay = await mountOverlay(options);
+  const shown = await view(options.target);
+  await also(overlay, shown);
+  return shown;
 }
 
 // The options of a mount that say what layers mean.
-function meaning({ index, metacopy, userxattr, redirectDir }: Configuration['written']) {
-  return {
-    ...(index === undefined ? {} : { index }),
-    ...(metacopy === undefined ? {} : { metacopy }),
-    ...(userxattr === undefined ? {} : { userxattr }),
-    ...(redirectDir === undefined ? {} : { redirectDir }),
-  };
+function meaning({
+  index,
+  metacopy,
+  userxattr,
+  redirectDir,
+}: Configuration['written']): Omit<LayerStack, 'lower'> {
+  return JSON.parse(JSON.stringify({ index, metacopy, userxattr, redirectDir }));
 }
 
 async function told(stack: Parameters<typeof changes>[0], options: ChangeOptions): Promise<ChangeSet> {

@@ -88,6 +88,10 @@ export const configurations: readonly Configuration[] = [
   { name: 'xino on', written: { xino: 'on' } },
   { name: 'userxattr', written: { userxattr: true } },
   { name: 'a nested overlay as lower', written: { redirectDir: 'on' }, nested: true },
+  {
+    name: 'everything on',
+    written: { redirectDir: 'on', metacopy: true, index: true, xino: 'on' },
+  },
 ];
 
 /**
@@ -216,14 +220,6 @@ function directories(root: string, name: string): Pick<MadeLayers, 'upper' | 'wo
   };
   return { upper: made('upper'), work: made('work'), target: made('target') };
 }
-
-const { OVERLAYFS_TEST_SEED: asked = '1' } = process.env;
-
-/**
- * The seed of this run: always the same, so that a change is judged by what it changes; OVERLAYFS_TEST_SEED is another to
- * replay, or `random`. Printed by fast-check with each failure.
- */
-export const seed = asked === 'random' ? Date.now() % 2 ** 31 : Number(asked);
 
 interface Request {
   readonly directory: string;

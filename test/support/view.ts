@@ -40,6 +40,20 @@ export function view(path: string, { ghosts = false } = {}): Promise<View> {
   return read({ path, ghosts });
 }
 
+/** What of it a plain directory can have: not overlayfs's own attributes, nor hard links that are not in the view. */
+export function asPlain(found: View): View {
+  const sizes = new Map<string | null, number>();
+  for (const { group } of Object.values(found)) sizes.set(group, (sizes.get(group) ?? 0) + 1);
+  const plain = ({ xattrs, group, ...rest }: Seen): Seen => ({
+    ...rest,
+    group: sizes.get(group) === 1 ? null : group,
+    xattrs: Object.fromEntries(
+      Object.entries(xattrs).filter(([name]) => !/^(trusted|user)\.overlay\./.test(name)),
+    ),
+  });
+  return Object.fromEntries(Object.entries(found).map(([path, one]) => [path, plain(one)]));
+}
+
 const read = python<{ path: string; ghosts: boolean }, View>(`
 import errno, hashlib, os, stat
 

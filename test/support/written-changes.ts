@@ -20,7 +20,7 @@ export interface Written {
 }
 
 /** Changes of this stack, as `changes()` would give them. */
-export async function changeSet(stack: LayerStack, written: readonly Written[]): Promise<Change[]> {
+export async function writtenChanges(stack: LayerStack, written: readonly Written[]): Promise<Change[]> {
   const { native } = await settleStack(checkStack(stack));
   return written.map(({ kind, path, type = 'file', from, fields = [], ...more }) => {
     const fromBytes = from === undefined ? {} : { from, fromBytes: Buffer.from(from, 'latin1') };

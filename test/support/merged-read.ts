@@ -1,33 +1,16 @@
-// @module-tag vm
-// For random stacks: what mergedView() reads from the layers is what a mount of them shows.
-
+/**
+ * The whole of a mergedView(), as a naive view of the mount would tell it.
+ */
 import { createHash } from 'node:crypto';
-import fc from 'fast-check';
-import { expect, it } from 'vitest';
-import { type MergedStats, type MergedView, mergedView, mountOverlay } from '../../lib/index.ts';
-import { configurations, operate, rounds, seed, withLowers } from '../support/operations.ts';
-import { describeOn } from '../support/scratch.ts';
-import { type Seen, view } from '../support/view.ts';
+import { expect } from 'vitest';
+import type { MergedStats, MergedView } from '../../lib/index.ts';
+import type { Seen, View } from './view.ts';
 
-const runs = Number(process.env.OVERLAYFS_TEST_RUNS ?? 2);
-
-describeOn(['tmpfs', 'ext4', 'xfs'], 'mergedView equals the mount', (scratch) => {
-  it.each(configurations)('$name', async (configuration) => {
-    let count = 0;
-    const property = fc.asyncProperty(rounds(), async (sequences) => {
-      const root = scratch.path(`${count++}`);
-      await withLowers(root, configuration, sequences.slice(0, -1), async ({ target, ...layers }) => {
-        await using overlay = await mountOverlay({ ...configuration.written, ...layers, target });
-        await operate(target, sequences.at(-1) ?? []);
-        const shown = await view(target);
-        await using merged = await mergedView(overlay.layers());
-        const seen = Object.entries(shown).map(([path, one]) => [path, comparable(one)]);
-        expect(await readWhole(merged)).toEqual(Object.fromEntries(seen));
-      });
-    });
-    await fc.assert(property, { numRuns: runs, seed });
-  });
-});
+/** Checks that it shows what a mount does. */
+export async function expectMerged(merged: MergedView, shown: View): Promise<void> {
+  const seen = Object.entries(shown).map(([path, one]) => [path, comparable(one)]);
+  expect(await readWhole(merged)).toEqual(Object.fromEntries(seen));
+}
 
 async function readWhole(merged: MergedView): Promise<Record<string, unknown>> {
   const found: Record<string, unknown> = {
