@@ -75,8 +75,14 @@ function explainUnwritable(error: unknown): unknown {
         details,
       );
     case errno.ENOSPC:
-    case errno.EDQUOT:
       return overlayError('ERR_OVERLAY_NO_SPACE', `${nothing}: no room is left`, 'Free some', details);
+    case errno.EDQUOT:
+      return overlayError(
+        'ERR_OVERLAY_NO_SPACE',
+        `${nothing}: a quota is used up`,
+        'Free some, or have the quota raised',
+        details,
+      );
     default:
       return explainNative(error, 'ERR_OVERLAY_LAYER_UNREACHABLE', nothing);
   }
