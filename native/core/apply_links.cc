@@ -17,7 +17,7 @@ namespace overlayfs {
 namespace {
 
 using InodeKey = std::pair<uint64_t, uint64_t>;
-struct Group {
+struct LinkGroup {
   uint64_t number = 0;
   uint32_t links = 0, named = 0;
 };
@@ -25,14 +25,15 @@ struct Group {
 InodeKey key_of(const abi::Statx& status) { return {device_of(status), status.ino}; }
 
 // Of the upper: those that have names which are not among the changes.
-Result<std::map<InodeKey, Group>> open_groups(const std::vector<ApplyChange>& changes, ViewCursor& after) {
-  std::map<InodeKey, Group> groups;
+Result<std::map<InodeKey, LinkGroup>> open_groups(const std::vector<ApplyChange>& changes,
+                                                  ViewCursor& after) {
+  std::map<InodeKey, LinkGroup> groups;
   for (const ApplyChange& change : changes) {
     if (!change.link_group || change.kind == ChangeKind::deleted || change.directory) continue;
     const MergedEntry entry = TRY(after.lookup(change.path));
     if (!entry.exists() || entry.is_directory()) continue;
     const abi::Statx& status = entry.entry().status;
-    Group& group = groups[key_of(status)];
+    LinkGroup& group = groups[key_of(status)];
     group.number = *change.link_group;
     group.links = status.nlink;
     ++group.named;
@@ -42,7 +43,7 @@ Result<std::map<InodeKey, Group>> open_groups(const std::vector<ApplyChange>& ch
 }
 
 // The names in the upper, which are those of the after-view.
-Result<std::vector<ApplyChange>> other_names(const Fd& upper, const std::map<InodeKey, Group>& groups,
+Result<std::vector<ApplyChange>> other_names(const Fd& upper, const std::map<InodeKey, LinkGroup>& groups,
                                              const std::unordered_set<std::string>& named,
                                              const Cancel& cancel) {
   std::vector<ApplyChange> found;
@@ -97,7 +98,7 @@ Result<void> complete_link_groups(std::vector<ApplyChange>& changes, const Merge
                                   TargetTree& target, const Cancel& cancel) {
   if (!layers.has_upper()) return {};
   ViewCursor after(layers, 0);
-  const std::map<InodeKey, Group> groups = TRY(open_groups(changes, after));
+  const std::map<InodeKey, LinkGroup> groups = TRY(open_groups(changes, after));
   if (groups.empty()) return {};
   std::unordered_set<std::string> named;
   for (const ApplyChange& change : changes) named.insert(change.path);

@@ -23,12 +23,6 @@ constexpr const char *kAtWork = "#overlayfs-apply", *kDone = "#overlayfs-applied
 constexpr const char* kRecord = "record";
 constexpr size_t kNoChange = ~size_t{0};
 
-Result<struct stat> stat_of(int fd) {
-  struct stat status {};
-  if (sys::fstatat(fd, "", &status, AT_EMPTY_PATH) != 0) return failed("fstatat");
-  return status;
-}
-
 Result<bool> is_there(int directory, const std::string& name) {
   struct stat status {};
   if (sys::fstatat(directory, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0) return true;
@@ -61,13 +55,6 @@ Result<std::vector<Taking>> read_record(int staging) {
 }
 
 }  // namespace
-
-std::string parent_of(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  return slash == std::string::npos ? std::string() : path.substr(0, slash);
-}
-
-std::string name_of(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
 bool is_below(const std::string& path, const std::string& directory) {
   if (directory.empty()) return !path.empty();

@@ -14,11 +14,10 @@
 #include "directory.h"
 #include "fd.h"
 #include "result.h"
+#include "tree_path.h"
 
 namespace overlayfs {
 
-std::string parent_of(const std::string& path);
-std::string name_of(const std::string& path);
 bool is_below(const std::string& path, const std::string& directory);  // not itself
 
 // A plain directory, reached by names alone; nothing in it leads out, and nothing mounted in it is entered.

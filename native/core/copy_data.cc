@@ -12,7 +12,7 @@ namespace overlayfs {
 namespace {
 
 constexpr size_t kChunk = size_t{16} << 20;  // what is copied before cancelling is looked at
-constexpr size_t kBuffer = size_t{1} << 20;
+constexpr size_t kCopyBuffer = size_t{1} << 20;
 
 // An error of the file itself, which no other way would get around.
 bool is_final(int error) {
@@ -83,11 +83,11 @@ class Copier {
     if (!placed_ && sys::lseek(to_, position_, SEEK_SET) < 0) return -1;
     placed_ = true;
     if (method_ == CopyMethod::sendfile) return sys::sendfile(to_, from_, &position_, size);
-    return read_and_write(std::min(size, kBuffer));
+    return read_and_write(std::min(size, kCopyBuffer));
   }
 
   ssize_t read_and_write(size_t size) {
-    if (buffer_ == nullptr) buffer_ = std::make_unique_for_overwrite<char[]>(kBuffer);
+    if (buffer_ == nullptr) buffer_ = std::make_unique_for_overwrite<char[]>(kCopyBuffer);
     const ssize_t count = sys::pread(from_, buffer_.get(), size, position_);
     for (ssize_t written = 0; written < count;) {
       const ssize_t more = sys::write(to_, buffer_.get() + written, static_cast<size_t>(count - written));

@@ -74,7 +74,7 @@ Result<CopiedEntry> fill_file(const Source& metadata, const Source& data, int to
   return copied;
 }
 
-Result<std::string> link_target(const Source& link) {
+Result<std::string> read_target(const Source& link) {
   std::array<char, PATH_MAX> target;
   const ssize_t size = sys::readlinkat(link.fd.get(), "", target.data(), target.size());
   if (size < 0) return failed("readlinkat");
@@ -86,7 +86,7 @@ Result<void> make(const Source& from, int directory, const char* name) {
   if (type == S_IFDIR) {
     if (sys::mkdirat(directory, name, 0700) != 0) return failed("mkdirat", name);
   } else if (type == S_IFLNK) {
-    const std::string target = TRY(link_target(from));
+    const std::string target = TRY(read_target(from));
     if (sys::symlinkat(target.c_str(), directory, name) != 0) return failed("symlinkat", name);
   } else {
     // The kernel's numbers of a device, in which mknod(2) takes them.

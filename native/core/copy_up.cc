@@ -19,7 +19,7 @@ using std::chrono::steady_clock;
 constexpr auto kLongestTurn = std::chrono::seconds(2);
 constexpr size_t kMostResults = 16384;
 
-Result<OpenLayer> open_layer(const DirectoryRef& ref) {
+Result<OpenLayer> open_identified(const DirectoryRef& ref) {
   OpenLayer layer{TRY(open_directory(ref)), ref.shown(), {}};
   layer.identity = TRY(identify(layer.fd.get(), layer.path));
   return layer;
@@ -56,7 +56,7 @@ Result<void> CopyUp::prepare(CopyUpRefusal* refusal) {
   const int upper = layers_.root_of(0)->get();
   std::optional<OpenLayer> work;
   if (stack.work) {
-    work = TRY(open_layer(*stack.work));
+    work = TRY(open_identified(*stack.work));
     *refusal = CopyUpRefusal::work_on_other_mount;
     if (TRY(identify(upper, stack.upper->shown())).mount_id != work->identity.mount_id)
       return SysError{EXDEV, "statx", {}, work->path, {}};
@@ -89,7 +89,7 @@ Result<void> CopyUp::prepare(CopyUpRefusal* refusal) {
 }
 
 Result<void> CopyUp::check_in_use(const OpenLayer* work, CopyUpRefusal* refusal) {
-  const OpenLayer upper = TRY(open_layer(*layers_.stack().upper));
+  const OpenLayer upper = TRY(open_identified(*layers_.stack().upper));
   in_use_ = {InUse::unknown, "inside a user namespace the kernel does not tell"};
   if (!order_.can_tell_in_use) return {};
   // Where the kernel lacks a rung, the next one may still be able to ask.

@@ -3,6 +3,7 @@
 #include "copy_up.h"
 #include "file_handle.h"
 #include "sys.h"
+#include "tree_path.h"
 #include "xattr.h"
 
 namespace overlayfs {
@@ -11,12 +12,6 @@ namespace {
 constexpr size_t kKnownDirectories = 256;
 constexpr const char* kPresent = "it is in the upper already";
 constexpr const char* kCapability = "security.capability";
-
-std::string parent_of(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  return slash == std::string::npos ? std::string() : path.substr(0, slash);
-}
-std::string name_of(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
 SysError refused_error(const Refused& refused) {
   return {refused.err, "lookup", "refused by the stack's options or by what lies in a layer", {}, {}};

@@ -15,7 +15,7 @@ namespace overlayfs {
 namespace {
 
 // Before Linux 5.8 statx(2) does not tell the mount; proc(5) does, in fdinfo.
-uint64_t mount_id_from_fdinfo(int fd) {
+uint64_t own_mount_id(int fd) {
   Fd info(sys::openat(AT_FDCWD, ("/proc/self/fdinfo/" + std::to_string(fd)).c_str(), O_RDONLY));
   std::array<char, 512> text{};
   if (!info || ::read(info.get(), text.data(), text.size() - 1) <= 0) return 0;
@@ -24,6 +24,12 @@ uint64_t mount_id_from_fdinfo(int fd) {
 }
 
 }  // namespace
+
+Result<struct stat> stat_of(int fd) {
+  struct stat status {};
+  if (sys::fstatat(fd, "", &status, AT_EMPTY_PATH) != 0) return failed("fstatat");
+  return status;
+}
 
 std::string fd_name(int fd) { return "/proc/self/fd/" + std::to_string(fd); }
 
@@ -71,7 +77,7 @@ Result<DirectoryIdentity> identify(int directory, const std::string& path) {
     DirectoryIdentity identity{uint64_t{stx.dev_major} << 32 | stx.dev_minor, stx.ino, stx.mnt_id, stx.nlink,
                                (stx.mask & abi::statx_mask::MNT_ID_UNIQUE) != 0};
     if ((stx.mask & (abi::statx_mask::MNT_ID | abi::statx_mask::MNT_ID_UNIQUE)) == 0) {
-      identity.mount_id = mount_id_from_fdinfo(directory);
+      identity.mount_id = own_mount_id(directory);
     }
     return identity;
   }
@@ -80,8 +86,8 @@ Result<DirectoryIdentity> identify(int directory, const std::string& path) {
   struct stat st {};
   if (sys::fstatat(directory, "", &st, AT_EMPTY_PATH) != 0) return failed("fstatat", {}, path);
   const uint64_t device = uint64_t{gnu_dev_major(st.st_dev)} << 32 | gnu_dev_minor(st.st_dev);
-  return DirectoryIdentity{device, st.st_ino, mount_id_from_fdinfo(directory),
-                           static_cast<uint32_t>(st.st_nlink), false};
+  return DirectoryIdentity{device, st.st_ino, own_mount_id(directory), static_cast<uint32_t>(st.st_nlink),
+                           false};
 }
 
 Result<DirectoryIdentity> identify_mount(int root, const std::string& path) {

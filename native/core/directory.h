@@ -1,6 +1,8 @@
 // A directory that a caller names by path or by descriptor: opening it, and saying which one it is.
 #pragma once
 
+#include <sys/stat.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -48,6 +50,8 @@ Result<DirectoryIdentity> identify_mount(int root, const std::string& path);
 // still that one and empty.
 Result<std::optional<DirectoryIdentity>> make_directory(const std::string& path);
 void remove_directory(const std::string& path, const DirectoryIdentity& made);
+
+Result<struct stat> stat_of(int fd);  // O_PATH will do
 
 std::string fd_name(int fd);  // "/proc/self/fd/N"
 std::string canonical_path(

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "fd.h"
+#include "overlay_xattr.h"
 #include "sys.h"
 #include "xattr_at.h"
 
@@ -25,7 +26,6 @@ struct ShownXattr {
 
 // `overlay_prefix` with `overlay.` once more is what the view shows without it.
 std::vector<ShownXattr> shown_xattrs(std::string_view names, std::string_view overlay_prefix) {
-  constexpr std::string_view kEscape = "overlay.";
   std::vector<ShownXattr> shown;
   each_xattr_name(names, [&](std::string_view name) {
     if (!name.starts_with(overlay_prefix)) {

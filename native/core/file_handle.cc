@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 
-#include <bit>
 #include <cstring>
 
 #include "sys.h"
@@ -21,8 +20,6 @@ struct BtrfsFsInfo {
   uint8_t fsid[16], rest[992];
 };
 static_assert(sizeof(BtrfsFsInfo) == 1024);
-
-constexpr unsigned char OVL_FH_MAGIC = 0xfb, OVL_FH_FLAG_BIG_ENDIAN = 1, OVL_FH_FLAG_PATH_UPPER = 4;
 
 }  // namespace
 
@@ -69,16 +66,6 @@ Result<Uuid> file_system_uuid(int directory) {
     std::memcpy(uuid.data(), info.fsid, uuid.size());
   }
   return uuid;
-}
-
-std::string encode_overlay_handle(const FileHandle& handle, const Uuid& uuid, bool is_upper) {
-  const size_t size = 5 + uuid.size() + handle.bytes.size();
-  unsigned char flags = std::endian::native == std::endian::big ? OVL_FH_FLAG_BIG_ENDIAN : 0;
-  if (is_upper) flags |= OVL_FH_FLAG_PATH_UPPER;
-  std::string encoded = {0, static_cast<char>(OVL_FH_MAGIC), static_cast<char>(size),
-                         static_cast<char>(flags), static_cast<char>(handle.type)};
-  encoded.append(reinterpret_cast<const char*>(uuid.data()), uuid.size());
-  return encoded + handle.bytes;
 }
 
 }  // namespace overlayfs

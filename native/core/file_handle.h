@@ -28,7 +28,4 @@ Result<Fd> open_handle(int mount, const FileHandle& handle, int flags);
 // The uuid that overlayfs writes beside the handle; all zeros where the file system has none.
 Result<Uuid> file_system_uuid(int directory);
 
-// `overlay.origin`, `overlay.upper`: header, uuid, handle.
-std::string encode_overlay_handle(const FileHandle& handle, const Uuid& uuid, bool is_upper);
-
 }  // namespace overlayfs

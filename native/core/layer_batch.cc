@@ -9,13 +9,13 @@
 namespace overlayfs {
 namespace {
 
-struct Group {
+struct Neighbours {
   std::string_view path;
   std::vector<size_t> members;
 };
 
-std::vector<Group> by_directory(const std::vector<std::string>& paths) {
-  std::vector<Group> groups;
+std::vector<Neighbours> by_directory(const std::vector<std::string>& paths) {
+  std::vector<Neighbours> groups;
   std::unordered_map<std::string_view, size_t> known;
   for (size_t i = 0; i < paths.size(); ++i) {
     const std::string_view parent = split_path(paths[i]).first;
@@ -53,16 +53,10 @@ const char* refusal_name(BatchRefusal refusal) {
   return names[static_cast<size_t>(refusal)];
 }
 
-std::pair<std::string_view, std::string_view> split_path(std::string_view path) {
-  const size_t slash = path.rfind('/');
-  if (slash == std::string_view::npos) return {{}, path};
-  return {path.substr(0, slash), path.substr(slash + 1)};
-}
-
 Batch in_each_directory(int layer, const std::vector<std::string>& paths, const Cancel& cancel,
                         const Enter& enter, const Act& act, std::optional<char> absent) {
   Batch batch{std::string(paths.size(), '\0'), {}};
-  for (const Group& group : by_directory(paths)) {
+  for (const Neighbours& group : by_directory(paths)) {
     auto opened = open_beneath(layer, std::string(group.path), O_PATH | O_DIRECTORY);
     if (!opened && absent && (opened.error().err == ENOENT || opened.error().err == ENOTDIR)) {
       for (const size_t index : group.members) batch.outcomes[index] = *absent;

@@ -12,6 +12,7 @@
 
 #include "beneath.h"
 #include "cancel.h"
+#include "tree_path.h"
 
 namespace overlayfs {
 
@@ -44,9 +45,6 @@ struct Batch {
 
 // An outcome, or why there is none.
 using Done = std::variant<char, BatchError>;
-
-// The part before the last slash, and the name behind it.
-std::pair<std::string_view, std::string_view> split_path(std::string_view path);
 
 // Opens each directory that holds one of the paths once, in the order in which they first appear.
 // `enter` looks at a directory before the first of its names; it may refuse. With `absent` a directory that

@@ -15,8 +15,7 @@
 namespace overlayfs {
 namespace {
 
-constexpr char kDone = 1;
-constexpr std::string_view kEscape = "overlay.";
+constexpr char kStripped = 1;
 
 template <class Number>
 void append_number(std::string& packed, Number number) {
@@ -133,7 +132,7 @@ OverlayXattrs read_overlay_xattrs(int layer, const std::vector<std::string>& pat
     auto packed = pack_short(result.packed, index, fd.get(), xattr_prefix);
     if (packed && !*packed) packed = pack_all(result.packed, index, fd.get(), xattr_prefix);
     if (!packed) return BatchError(std::move(packed).error());
-    return kDone;
+    return kStripped;
   });
   return result;
 }
@@ -154,7 +153,7 @@ Batch write_overlay_xattrs(int layer, const std::vector<std::string>& paths,
     const auto& [name, value] = values[index];
     whole.assign(xattr_prefix).append(name);
     if (sys::setxattr(fd_name(fd.get()).c_str(), whole.c_str(), value.data(), value.size()) == 0)
-      return kDone;
+      return kStripped;
     const auto why = errno == EOPNOTSUPP ? BatchRefusal::without_xattrs : BatchRefusal::none;
     return BatchError(failed("setxattr", whole), why);
   });
@@ -165,10 +164,10 @@ Stripped strip_overlay_xattrs(int layer, const StripOrder& order, const Cancel& 
   result.batch = at_each_path(layer, order.paths, cancel, 0, [&](const Fd& fd, size_t index) -> Done {
     auto stripped = strip_file(fd.get(), order, result);
     if (!stripped) return BatchError(std::move(stripped).error());
-    if (!order.recursive || !is_directory(fd.get())) return kDone;
+    if (!order.recursive || !is_directory(fd.get())) return kStripped;
     if (auto failure = strip_below(layer, order.paths[index], order, cancel, result))
       return *std::move(failure);
-    return kDone;
+    return kStripped;
   });
   return result;
 }

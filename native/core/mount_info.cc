@@ -12,9 +12,9 @@
 namespace overlayfs {
 namespace {
 
-constexpr uint64_t kEverything = abi::STATMOUNT_SB_BASIC | abi::STATMOUNT_MNT_BASIC |
-                                 abi::STATMOUNT_MNT_ROOT | abi::STATMOUNT_MNT_POINT | abi::STATMOUNT_FS_TYPE |
-                                 abi::STATMOUNT_MNT_OPTS | abi::STATMOUNT_SB_SOURCE;
+constexpr uint64_t kStatmountFields =
+    abi::STATMOUNT_SB_BASIC | abi::STATMOUNT_MNT_BASIC | abi::STATMOUNT_MNT_ROOT | abi::STATMOUNT_MNT_POINT |
+    abi::STATMOUNT_FS_TYPE | abi::STATMOUNT_MNT_OPTS | abi::STATMOUNT_SB_SOURCE;
 constexpr uint64_t kStrings = abi::STATMOUNT_MNT_OPTS | abi::STATMOUNT_SB_SOURCE;
 constexpr uint64_t SB_RDONLY = 1;
 
@@ -24,7 +24,7 @@ bool is_missing(int error) { return error == ENOSYS || error == EPERM; }
 // `complete`: options and source are told. Kernels before 6.11 and 6.13 do not, and no kernel tells an empty
 // string.
 Result<MountInfo> stat_mount(uint64_t id, std::vector<char>& buffer, bool* complete) {
-  while (sys::statmount(id, kEverything, buffer.data(), buffer.size()) != 0) {
+  while (sys::statmount(id, kStatmountFields, buffer.data(), buffer.size()) != 0) {
     if (errno != EOVERFLOW) return failed("statmount", std::to_string(id));
     buffer.resize(buffer.size() * 2);
   }

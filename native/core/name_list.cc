@@ -24,7 +24,7 @@ struct Dirent64 {
   char name[];
 };
 
-constexpr size_t kBuffer = 64 << 10;
+constexpr size_t kDirentBuffer = 64 << 10;
 
 bool is_directory(int directory, const Dirent64& entry) {
   if (entry.type != DT_UNKNOWN) return entry.type == DT_DIR;
@@ -49,7 +49,7 @@ void NameList::add(std::string_view name, bool directory) {
 
 Result<void> NameList::read(int directory, const OrderedWork::Pieces& work, bool all_below) {
   // One for each thread: a fresh one would cost more than reading a small directory.
-  thread_local std::array<char, kBuffer> buffer;
+  thread_local std::array<char, kDirentBuffer> buffer;
   // It may have been read before.
   if (sys::lseek(directory, 0, SEEK_SET) != 0) return failed("lseek");
   while (!work.cancelled()) {

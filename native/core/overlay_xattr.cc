@@ -13,7 +13,6 @@ constexpr uint8_t OVL_FH_VERSION = 0, OVL_FH_MAGIC = 0xfb, OVL_FH_FLAG_BIG_ENDIA
 constexpr size_t OVL_FB_SIZE = 21;  // sizeof(struct ovl_fb): version, magic, len, flags, type, uuid
 constexpr size_t OVL_METACOPY_MIN_SIZE = 4, FS_VERITY_MAX_DIGEST_SIZE = 64;
 constexpr size_t OVL_PROTATTR_MAX = 32;
-constexpr std::string_view kEscape = "overlay.";
 
 uint8_t byte_at(std::string_view bytes, size_t at) { return static_cast<uint8_t>(bytes[at]); }
 
@@ -177,6 +176,12 @@ OverlayXattr decode_overlay_xattr(std::string_view name, std::string_view value)
 }
 
 std::string encode_overlay_xattr(const OverlayXattr& xattr) { return std::visit(Encode{}, xattr); }
+
+std::string encode_overlay_handle(const FileHandle& handle, const Uuid& uuid, bool is_upper) {
+  constexpr uint8_t kEndian = std::endian::native == std::endian::big ? OVL_FH_FLAG_BIG_ENDIAN : 0;
+  const auto flags = static_cast<uint8_t>(kEndian | (is_upper ? OVL_FH_FLAG_PATH_UPPER : 0));
+  return encode_overlay_xattr(OverlayHandle{flags, static_cast<uint8_t>(handle.type), uuid, handle.bytes});
+}
 
 std::optional<std::string> handle_of_index_name(std::string_view name) {
   if (name.size() % 2 != 0 || name.size() < 2 * OVL_FB_SIZE) return std::nullopt;

@@ -13,6 +13,9 @@
 
 namespace overlayfs {
 
+// What stands behind `trusted.overlay.` or `user.overlay.` where an overlay shows the rest as its own.
+inline constexpr std::string_view kEscape = "overlay.";
+
 // How the kernel reads one attribute while it looks a name up: it takes more than it writes.
 
 enum class Opaque {
@@ -88,6 +91,8 @@ using OverlayXattr =
 // `name` is what stands behind `trusted.overlay.` or `user.overlay.`. The result points into both.
 OverlayXattr decode_overlay_xattr(std::string_view name, std::string_view value);
 std::string encode_overlay_xattr(const OverlayXattr& xattr);
+// `overlay.origin`, `overlay.upper`.
+std::string encode_overlay_handle(const FileHandle& handle, const Uuid& uuid, bool is_upper);
 
 // The name of an entry of work/index: the whole handle of its origin in hexadecimal.
 std::optional<std::string> handle_of_index_name(std::string_view name);

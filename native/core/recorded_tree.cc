@@ -32,7 +32,7 @@ Result<Fd> open_to_empty(int parent, const std::string& name) {
   return there;
 }
 
-class Remover {
+class RecordRemover {
  public:
   void remove(int parent, const RecordedEntry& entry, const std::string& path) {
     auto now = look_at(parent, entry.name);
@@ -125,7 +125,7 @@ Result<void> verify_tree(int parent, const RecordedEntry& tree, const std::strin
 }
 
 Remains remove_tree(int parent, const RecordedEntry& tree, const std::string& path) {
-  Remover remover;
+  RecordRemover remover;
   remover.remove(parent, tree, path);
   return std::move(remover.remains);
 }

@@ -15,9 +15,9 @@ namespace {
 
 // Directories that hold something are moved up to `top` until they are empty: no descriptor and no path is
 // needed for each level of a tree that may be thousands deep.
-class Remover {
+class TreeRemover {
  public:
-  explicit Remover(int top) : top_(top) {}
+  explicit TreeRemover(int top) : top_(top) {}
 
   Result<void> empty(int directory) {
     TRY(empty_one(directory));
@@ -66,7 +66,7 @@ Result<void> remove_tree(int parent, const std::string& name) {
   if (sys::unlinkat(parent, name.c_str(), 0) == 0 || errno == ENOENT) return {};
   if (errno != EISDIR) return failed("unlinkat", {}, name);
   const Fd top = TRY(open_beneath(parent, name, O_RDONLY | O_DIRECTORY));
-  TRY(Remover(top.get()).empty(top.get()));
+  TRY(TreeRemover(top.get()).empty(top.get()));
   if (sys::unlinkat(parent, name.c_str(), AT_REMOVEDIR) != 0) return failed("unlinkat", "AT_REMOVEDIR", name);
   return {};
 }

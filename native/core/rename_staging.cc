@@ -38,12 +38,6 @@ bool is_staging_name(std::string_view name) {
          name.find_first_not_of("0123456789abcdef", kPrefix.size()) == std::string_view::npos;
 }
 
-Result<struct stat> stat_of(int directory) {
-  struct stat st {};
-  if (sys::fstatat(directory, "", &st, AT_EMPTY_PATH) != 0) return failed("fstatat");
-  return st;
-}
-
 // A default ACL of the parent has been given to it, and would be to all that is made in it.
 Result<void> drop_acls(int directory) {
   for (const char* name : {"system.posix_acl_default", "system.posix_acl_access"}) {

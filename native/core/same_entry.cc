@@ -16,7 +16,7 @@
 namespace overlayfs {
 namespace {
 
-constexpr size_t kBuffer = size_t{256} << 10;
+constexpr size_t kCompareBuffer = size_t{256} << 10;
 
 Result<std::vector<Xattr>> visible_xattrs(int fd, const std::string& private_prefix) {
   std::vector<Xattr> xattrs = TRY(xattrs_of(fd));
@@ -35,8 +35,8 @@ Result<Fd> reopen_file(int fd) {
 
 Result<size_t> read_full(int fd, char* buffer, off_t at) {
   size_t have = 0;
-  while (have < kBuffer) {
-    const ssize_t count = sys::pread(fd, buffer + have, kBuffer - have, at + static_cast<off_t>(have));
+  while (have < kCompareBuffer) {
+    const ssize_t count = sys::pread(fd, buffer + have, kCompareBuffer - have, at + static_cast<off_t>(have));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return failed("pread");
     if (count == 0) break;
@@ -47,14 +47,14 @@ Result<size_t> read_full(int fd, char* buffer, off_t at) {
 
 Result<bool> same_bytes(int one, int other, const Cancel& cancel) {
   const Fd left = TRY(reopen_file(one)), right = TRY(reopen_file(other));
-  const auto buffer = std::make_unique_for_overwrite<char[]>(2 * kBuffer);
-  char* const second = buffer.get() + kBuffer;
-  for (off_t at = 0;; at += kBuffer) {
+  const auto buffer = std::make_unique_for_overwrite<char[]>(2 * kCompareBuffer);
+  char* const second = buffer.get() + kCompareBuffer;
+  for (off_t at = 0;; at += kCompareBuffer) {
     if (cancelled(cancel)) return SysError{ECANCELED, "pread", "aborted", {}, {}};
     const size_t size = TRY(read_full(left.get(), buffer.get(), at));
     if (size != TRY(read_full(right.get(), second, at)) || !std::equal(second, second + size, buffer.get()))
       return false;
-    if (size < kBuffer) return true;
+    if (size < kCompareBuffer) return true;
   }
 }
 

@@ -220,7 +220,7 @@ int open_by_handle_at(int mount_fd, struct file_handle* handle, int flags) {
 }
 bool has_file_handles(int fd) {
   struct {
-    file_handle head;
+    struct file_handle head;
     unsigned char bytes[MAX_HANDLE_SZ];
   } handle{};
   handle.head.handle_bytes = MAX_HANDLE_SZ;

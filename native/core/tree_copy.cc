@@ -37,15 +37,15 @@ Result<bool> is_bound(int inode) {
 }
 
 // A part of a path, for as long as what it names is being dealt with.
-class Step {
+class PathStep {
  public:
-  Step(std::string& path, const std::string& name) : path_(path), size_(path.size()) {
+  PathStep(std::string& path, const std::string& name) : path_(path), size_(path.size()) {
     path_ += '/';
     path_ += name;
   }
-  Step(const Step&) = delete;
-  Step& operator=(const Step&) = delete;
-  ~Step() { path_.resize(size_); }
+  PathStep(const PathStep&) = delete;
+  PathStep& operator=(const PathStep&) = delete;
+  ~PathStep() { path_.resize(size_); }
 
  private:
   std::string& path_;
@@ -121,7 +121,7 @@ Result<void> TreeCopy::copy_directory(const Source& from, RecordedEntry& entry, 
   entry.children.reserve(names.size());
   for (const std::string& child : names) {
     const size_t length = path_.size();
-    const Step step(copy_path_, child);
+    const PathStep step(copy_path_, child);
     path_ += '/';
     path_ += child;
     entry.children.push_back(TRY(copy_into(from.fd.get(), child, made.get(), child, depth + 1)));
