@@ -107,7 +107,7 @@ void ChangeEntries::root() {
   path_ = ".";
   const auto look = [&]() -> Result<void> {
     auto entry = TRY(look_at_upper(context_, *open_, ".", true));
-    if (!entry) return {};
+    if (!entry || open_->lowers.empty()) return {};
     const LayerDirectory& top = open_->lowers.front();
     const auto status = TRY(status_of(top.fd->get(), {}));
     if (!status) return {};

@@ -867,6 +867,14 @@ describePrivileged('summarize()', () => {
     expect(existsSync(at('big'))).toBe(true);
   });
 
+  it('tells all of an upper with no lower as added', async () => {
+    scratch.file('upper/dir/file');
+    await using stream = changes({ lower: [], upper: scratch.path('upper') });
+    const told: string[] = [];
+    for await (const { kind, path } of stream) told.push(`${kind} ${path}`);
+    expect(told).toEqual(['added dir', 'added dir/file']);
+  });
+
   it('says that nothing has changed', async () => {
     const { overlay } = await mounted(scratch, () => {});
     expect(formatSummary(await summarize(overlay))).toBe('Nothing has changed.');
