@@ -98,6 +98,7 @@ export const errorCodes = {
   ERR_OVERLAY_APPLY_HALF_DONE: 'unpredictable',
   ERR_OVERLAY_FOREIGN_LAYER: 'policy',
   ERR_OVERLAY_STREAM_CLOSED: 'policy',
+  ERR_OVERLAY_VIEW_CLOSED: 'policy',
   ERR_OVERLAY_EXITING: 'unpredictable',
 } as const satisfies Record<string, ErrorKind>;
 

@@ -67,12 +67,14 @@ export function joinInside(root: Buffer, segments: readonly PathLike[]): Buffer 
   return Buffer.concat([prefix, Buffer.from(names.map((name) => `/${name}`).join(''), 'latin1')]);
 }
 
-/** A path for people: UTF-8 as it is, other bytes as `\xNN`. */
+/** A path for people: UTF-8 as it is; of others what is no ASCII, and backslashes, as `\xNN`. */
 export function showPath(bytes: Uint8Array): string {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const text = buffer.toString();
   if (Buffer.from(text).equals(buffer)) return text;
-  return buffer.toString('latin1').replace(/[\x80-\xff]/g, (byte) => `\\x${byte.charCodeAt(0).toString(16)}`);
+  return buffer
+    .toString('latin1')
+    .replace(/[\\\x80-\xff]/g, (byte) => `\\x${byte.charCodeAt(0).toString(16)}`);
 }
 
 /** What a layer is called in messages. */

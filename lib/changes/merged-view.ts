@@ -6,7 +6,7 @@ import { constants, createReadStream, type ReadStream } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { binding } from '../addon.ts';
 import { boolean, checked } from '../arguments.ts';
-import { OverlayError } from '../errors.ts';
+import { OverlayError, overlayError } from '../errors.ts';
 import type { MountedOverlay } from '../inspect/mount-table.ts';
 import { explainInside } from '../layer/explain.ts';
 import { isMountedOverlay, stackOfMount } from '../layer/mounted.ts';
@@ -50,6 +50,7 @@ export class MergedView implements AsyncDisposable {
   readonly #view: NativeMergedView;
   readonly #names: NativeLayerNames;
   readonly #stack: NativeStack;
+  #closed = false;
   /** True: `trusted.overlay.*` could not be read, and the layers were taken to have none, as was asked for. */
   readonly assumesNoXattrs: boolean;
 
@@ -149,6 +150,7 @@ export class MergedView implements AsyncDisposable {
 
   /** Closes the layers. What is under way is finished. */
   async close(): Promise<void> {
+    this.#closed = true;
     binding().closeMergedView(this.#view);
   }
 
@@ -168,6 +170,13 @@ export class MergedView implements AsyncDisposable {
   }
 
   async #ask<T>(path: Buffer, verb: () => Promise<T>): Promise<T> {
+    if (this.#closed) {
+      throw overlayError(
+        'ERR_OVERLAY_VIEW_CLOSED',
+        'the merged view has been closed, and its layers with it',
+        'Open it again, or close it later',
+      );
+    }
     try {
       return await verb();
     } catch (error) {

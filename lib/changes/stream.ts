@@ -85,14 +85,30 @@ export class ChangeWalk implements ChangeStream {
     promise.catch(() => {});
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<Change, void, undefined> {
+  [Symbol.asyncIterator](): AsyncGenerator<Change, void, undefined> {
+    return this.#settledWhenLeft(this.#one());
+  }
+
+  async *#one(): AsyncGenerator<Change, void, undefined> {
     for await (const batch of this.batches()) yield* batch;
   }
 
   batches(): AsyncGenerator<readonly Change[], void, undefined> {
     if (this.#started) throw invalidArgument('changes', 'iterated', 'can be iterated only once');
     this.#started = true;
-    return this.#iterate();
+    return this.#settledWhenLeft(this.#iterate());
+  }
+
+  // One that is left before it has begun does not come to its `finally`.
+  #settledWhenLeft<T>(iteration: AsyncGenerator<T, void, undefined>): AsyncGenerator<T, void, undefined> {
+    const leave = iteration.return.bind(iteration);
+    return Object.assign(iteration, {
+      return: async (value: void | PromiseLike<void>) => {
+        const left = await leave(value);
+        this.#settle(this.#result());
+        return left;
+      },
+    });
   }
 
   async close(): Promise<void> {

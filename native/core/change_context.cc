@@ -18,13 +18,17 @@ Result<std::shared_ptr<OrderedWork>> ChangeContext::start(std::unique_ptr<Ordere
   return started_work;
 }
 
-Result<void> ChangeContext::run(std::unique_ptr<OrderedWork::Task> first) {
+Result<std::vector<ChangeError>> ChangeContext::run(std::unique_ptr<OrderedWork::Task> first) {
   const auto running = TRY(start(std::move(first), false));
-  while (!running->take().ended) {
+  ChangeRecords found;
+  for (bool ended = false; !ended;) {
+    OrderedWork::Batch batch = running->take();
+    found.append(std::move(batch.records));
+    ended = batch.ended;
   }
   running->wait_until_still();
   if (cancelled) return SysError{ECANCELED, "getdents64", {}, {}, {}};
-  return {};
+  return std::move(found.errors);
 }
 
 void ChangeContext::cancel() {
@@ -62,10 +66,24 @@ Result<std::optional<UpperEntry>> look_at_upper(const ChangeContext& context,
   return entry;
 }
 
+namespace {
+
+// What cannot be read is not told as if it were not there, whatever the kernel makes of it.
+Result<void> check_marks(const MergedEntry& entry) {
+  for (const LayerEntry& one : entry.found) {
+    if (one.opaque_error != 0)
+      return SysError{one.opaque_error, "getxattr", "overlay.opaque", one.path(), {}};
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<std::optional<MergedEntry>> look_before(const ChangeContext& context,
                                                const OpenTreeDirectory& directory, const std::string& name) {
   if (directory.was.empty()) return std::optional<MergedEntry>();
   MergedEntry entry = TRY(context.layers().lookup_below(directory.was, 1, name));
+  TRY(check_marks(entry));
   if (!entry.refused && !entry.exists()) return std::optional<MergedEntry>();
   return std::optional(std::move(entry));
 }
@@ -99,6 +117,7 @@ Result<void> place_directory(const ChangeContext& context, const TreeDirectory& 
     return {};
   }
   MergedEntry full = TRY(context.layers().lookup(open.view, name));
+  TRY(check_marks(full));
   directory.refused = std::move(full.refused);
   if (directory.refused || full.found.size() < 2) return {};
   directory.lowers = full.directory();

@@ -45,8 +45,8 @@ struct ChangeContext {
 
   // Starts on a task in place of what was at work before; null: cancelled.
   Result<std::shared_ptr<OrderedWork>> start(std::unique_ptr<OrderedWork::Task> first, bool in_order);
-  // The same for what has no changes to tell, to its end.
-  Result<void> run(std::unique_ptr<OrderedWork::Task> first);
+  // The same for what has no changes to tell, to its end: only what could not be looked at.
+  Result<std::vector<ChangeError>> run(std::unique_ptr<OrderedWork::Task> first);
   void cancel();
 
   const MergedLayers& layers() const { return tree.layers(); }

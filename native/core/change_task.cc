@@ -53,15 +53,6 @@ void fail(ChangeContext& context, std::string path, SysError error, OrderedWork:
     pieces.records().errors.push_back({std::move(path), std::move(error), {}, ""});
 }
 
-std::string path_of(TreeDirectoryPtr directory) {
-  std::string path;
-  for (; directory->parent != nullptr; directory = directory->parent) {
-    if (!path.empty()) path.insert(0, "/");
-    path.insert(0, directory->name);
-  }
-  return path.empty() ? "." : path;
-}
-
 void DirectoryTask::run(OrderedWork::Pieces& pieces) {
   auto open = context_->tree.open(directory_);
   if (!open) return fail(*context_, path_of(directory_), std::move(open).error(), pieces);
@@ -93,7 +84,7 @@ Result<std::shared_ptr<Listing>> DirectoryTask::list(const OpenTreeDirectory& op
     if (directory_->role == TreeRole::added) TRY(listing->names.read(open.was, pieces));
   }
   add_linked(open, listing->names);
-  listing->names.sort();
+  listing->names.sort(pieces);
   return listing;
 }
 

@@ -17,7 +17,9 @@ Result<std::shared_ptr<ChangeWalk>> ChangeWalk::open(const LayerStack& stack, Ch
 Result<void> ChangeWalk::start() {
   clock_gettime(CLOCK_REALTIME, &context_->started);
   if (context_->options.renames) TRY(context_->renames.find(*context_));
-  scanned_lower_ = TRY(find_linked_names(*context_));
+  LinkedNames linked = TRY(find_linked_names(*context_));
+  scanned_lower_ = linked.scanned;
+  failed_ = std::move(linked.failed);
   work_ = TRY(context_->start(first_change_task(context_), context_->options.in_order));
   return {};
 }
@@ -30,6 +32,10 @@ Result<ChangeWalk::Batch> ChangeWalk::next() {
     return SysError{ECANCELED, "getdents64", {}, {}, {}};
   }
   if (taken.ended) work_->wait_until_still();
+  auto& errors = taken.records.errors;
+  errors.insert(errors.begin(), std::make_move_iterator(failed_.begin()),
+                std::make_move_iterator(failed_.end()));
+  failed_.clear();
   return Batch{std::move(taken.records), taken.ended, !context_->changed_meanwhile, scanned_lower_,
                context_->renames.cut()};
 }

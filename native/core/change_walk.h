@@ -41,6 +41,7 @@ class ChangeWalk {
   std::shared_ptr<ChangeContext> context_;  // the threads have it too
   std::shared_ptr<OrderedWork> work_;
   bool scanned_lower_ = false;
+  std::vector<ChangeError> failed_;  // before the first change
 };
 
 }  // namespace overlayfs

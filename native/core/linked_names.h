@@ -7,7 +7,10 @@
 namespace overlayfs {
 
 // Fills `linked`, by one pass over the merged view, if the index holds anything that could have other names.
-// Whether that pass was needed.
-Result<bool> find_linked_names(ChangeContext& context);
+struct LinkedNames {
+  bool scanned = false;             // that pass was needed
+  std::vector<ChangeError> failed;  // what it could not look at: nothing else goes there
+};
+Result<LinkedNames> find_linked_names(ChangeContext& context);
 
 }  // namespace overlayfs

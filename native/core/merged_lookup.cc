@@ -176,8 +176,9 @@ Result<bool> MergedLayers::look_at_directory(LayerEntry& entry, Search& search, 
   if (last_name) search.is_directory = true;
   if (search.last) return false;
   // What cannot be read is no mark, to the kernel.
-  if (auto value = xattr_beneath(entry.parent.fd->get(), entry.name, xattr("opaque")); value && *value)
-    entry.opaque = read_opaque(**value);
+  auto value = xattr_beneath(entry.parent.fd->get(), entry.name, xattr("opaque"));
+  if (!value) entry.opaque_error = value.error().err;
+  if (value && *value) entry.opaque = read_opaque(**value);
   if (entry.opaque == Opaque::yes) search.stop = true;
   return entry.opaque != Opaque::yes;
 }

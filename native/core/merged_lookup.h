@@ -46,6 +46,7 @@ struct LayerEntry {
   Opaque opaque = Opaque::no;           // of a directory
   std::optional<std::string> redirect;  // as it was written; only read where the kernel reads it
   std::shared_ptr<const Fd> fd;         // of a directory (O_PATH)
+  int opaque_error = 0;                 // why the mark cannot be read, which the kernel takes for none then
 
   size_t layer() const { return parent.layer; }
   std::string path() const;  // in its layer

@@ -46,6 +46,15 @@ std::string join_path(std::string_view directory, std::string_view name) {
   return path.append(name);
 }
 
+std::string path_of(TreeDirectoryPtr directory) {
+  std::string path;
+  for (; directory->parent != nullptr; directory = directory->parent) {
+    if (!path.empty()) path.insert(0, "/");
+    path.insert(0, directory->name);
+  }
+  return path.empty() ? "." : path;
+}
+
 TreeDirectory::~TreeDirectory() {
   TreeDirectoryPtr above = std::move(parent);
   while (above != nullptr && above.use_count() == 1) above = std::move(above->parent);

@@ -94,5 +94,7 @@ class MergedTree {
 };
 
 std::string join_path(std::string_view directory, std::string_view name);
+// From the root, which is `.`.
+std::string path_of(TreeDirectoryPtr directory);
 
 }  // namespace overlayfs

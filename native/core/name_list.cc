@@ -25,6 +25,8 @@ struct Dirent64 {
 };
 
 constexpr size_t kDirentBuffer = 64 << 10;
+constexpr size_t kAtOnce = 16 << 10;  // names that are sorted in about a millisecond
+constexpr unsigned kDeepest = 64;
 
 bool is_directory(int directory, const Dirent64& entry) {
   if (entry.type != DT_UNKNOWN) return entry.type == DT_DIR;
@@ -74,10 +76,32 @@ Result<void> NameList::read(const MergedDirectory& lowers, const OrderedWork::Pi
   return {};
 }
 
-void NameList::sort() {
+bool NameList::less(const Sorted& a, const Sorted& b) const {
+  return a.key != b.key ? a.key < b.key : text(a) < text(b);
+}
+
+// std::sort() of a million names cannot be stopped for half a second: they are parted until they are few.
+void NameList::sort_between(size_t from, size_t to, unsigned depth, const OrderedWork::Pieces& work) {
+  const auto order = [this](const Sorted& a, const Sorted& b) { return less(a, b); };
+  const auto at = [this](size_t index) { return items_.begin() + static_cast<ptrdiff_t>(index); };
+  for (; to - from > kAtOnce && depth > 0; --depth) {
+    if (work.cancelled()) return;
+    std::array<Sorted, 3> some{items_[from], items_[from + (to - from) / 2], items_[to - 1]};
+    std::sort(some.begin(), some.end(), order);
+    const auto middle =
+        std::partition(at(from), at(to), [&](const Sorted& item) { return less(item, some[1]); });
+    const auto end = static_cast<size_t>(middle - items_.begin());
+    sort_between(from, end, depth - 1, work);
+    from = end;
+  }
+  if (!work.cancelled()) std::sort(at(from), at(to), order);
+}
+
+void NameList::sort(const OrderedWork::Pieces& work) {
   items_.reserve(count_);
   std::string_view common;
   for (uint32_t at = 0; at < names_.size();) {
+    if (items_.size() % kAtOnce == 0 && work.cancelled()) break;
     uint16_t size;
     std::memcpy(&size, &names_[at], sizeof size);
     at += sizeof size;
@@ -92,9 +116,7 @@ void NameList::sort() {
     at += size;
   }
   for (Sorted& item : items_) item.key = key_of(text(item).substr(common.size()));
-  std::sort(items_.begin(), items_.end(), [this](const Sorted& a, const Sorted& b) {
-    return a.key != b.key ? a.key < b.key : text(a) < text(b);
-  });
+  sort_between(0, items_.size(), kDeepest, work);
   const auto same = [this](const Sorted& a, const Sorted& b) { return text(a) == text(b); };
   items_.erase(std::unique(items_.begin(), items_.end(), same), items_.end());
 }

@@ -25,8 +25,9 @@ class NameList {
   // Those of all its parts in the lowers.
   Result<void> read(const MergedDirectory& lowers, const OrderedWork::Pieces& work);
   void add(std::string_view name, bool is_directory);
-  // To be called once, when all names are in: each is told once then, whatever directories it came from.
-  void sort();
+  // To be called once, when all names are in: each is told once then, whatever directories it came from. Stops
+  // early too.
+  void sort(const OrderedWork::Pieces& work);
 
   size_t size() const { return items_.size(); }
   Item operator[](size_t at) const;
@@ -39,6 +40,8 @@ class NameList {
     bool subtree, directory;
   };
   std::string_view text(const Sorted& item) const { return {names_.data() + item.at, item.size}; }
+  bool less(const Sorted& a, const Sorted& b) const;
+  void sort_between(size_t from, size_t to, unsigned depth, const OrderedWork::Pieces& work);
 
   std::string names_;  // each behind its length (two bytes), directories with a slash at their end
   size_t count_ = 0;

@@ -90,7 +90,7 @@ struct RenameSearch::Visit final : OrderedWork::Task {
     if (!open) return;
     NameList names;
     if (!names.read((*open)->upper->get(), pieces)) return;
-    names.sort();
+    names.sort(pieces);
     // Only directories with this mark hold what was copied up.
     auto impure = xattr_value_at((*open)->upper->get(), ".", search_.context_.own("impure"));
     const bool copied_up = impure && *impure;
@@ -156,7 +156,7 @@ struct RenameSearch::Scan final : OrderedWork::Task {
     auto open = search_.context_.tree.open(directory_);
     NameList names;
     if (!open || !names.read((*open)->lowers, pieces)) return;
-    names.sort();
+    names.sort(pieces);
     for (size_t i = 0; i < names.size() && !pieces.cancelled(); ++i) {
       if (names[i].subtree) continue;
       const std::string name(names[i].name);
@@ -273,6 +273,7 @@ void RenameSearch::claim_directories() {
   });
   for (const Redirected& one : redirected_) elsewhere_.insert(one.path);
   for (const Redirected& one : redirected_) {
+    if (context_.cancelled) return;
     if (at_.contains(one.from)) continue;
     auto before = look_before_at(context_, one.from);
     if (!before || !*before || !(*before)->is_directory()) continue;
@@ -290,6 +291,7 @@ void RenameSearch::claim_files() {
   std::sort(candidates_.begin(), candidates_.end(),
             [](const Candidate& a, const Candidate& b) { return a.path < b.path; });
   for (const Candidate& candidate : candidates_) {
+    if (context_.cancelled) return;
     const std::string& before = hidden_[candidate.handle];
     if (before.empty() || renames_.moved(before)) continue;
     auto entry = look_before_at(context_, before);

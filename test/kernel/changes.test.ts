@@ -24,6 +24,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import {
+  type ChangeStream,
   changes,
   formatSummary,
   type LayerStack,
@@ -706,6 +707,14 @@ for i in range(1500):
     expect(() => stream.batches()).toThrow('only once');
     await stream.close();
     await stream.close();
+    for (const iterate of [
+      (left: ChangeStream) => left.batches(),
+      (left: ChangeStream) => left[Symbol.asyncIterator](),
+    ]) {
+      const left = changes(overlay);
+      await iterate(left).return?.(undefined);
+      expect((await left.done).counts.added).toBe(0);
+    }
     const closed = changes(overlay);
     await closed.close();
     expect((await closed.done).counts.added).toBe(0);

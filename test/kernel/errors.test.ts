@@ -116,6 +116,11 @@ const really: Partial<Record<ErrorCode, Provoke>> = {
     await stream.close();
     return all.find(({ path }) => path === 'new')?.source?.open();
   },
+  ERR_OVERLAY_VIEW_CLOSED: async (l) => {
+    const view = await mergedView({ lower: l.lower });
+    await view.close();
+    return view.stat('hello');
+  },
   ERR_OVERLAY_LAYERS_UNKNOWN: async (_, scratch) => {
     const script = 'cd "$1" && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work x merged';
     execFileSync('sh', ['-c', script, 'sh', scratch.root]);

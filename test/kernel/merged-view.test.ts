@@ -154,7 +154,7 @@ describePrivileged('mergedView', () => {
     await view.close();
     await view.close();
     expect((await reading).toString()).toBe('content');
-    await expect(view.stat('f')).rejects.toMatchObject({ code: 'EBADF' });
+    await expect(view.stat('f')).rejects.toMatchObject({ code: 'ERR_OVERLAY_VIEW_CLOSED' });
     await expectRefusal(scratch, 'ERR_OVERLAY_LAYER_NOT_FOUND', () => mergedView(layers));
     const { work: _, ...withoutWork } = { ...layers, lower: scratch.path('elsewhere'), index: true };
     await expectRefusal(scratch, 'ERR_OVERLAY_WORK_NEEDED', () => mergedView(withoutWork));

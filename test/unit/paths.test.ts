@@ -110,6 +110,8 @@ describe('a path in a message', () => {
   it('is UTF-8 as it is, and shows every other byte as \\xNN', () => {
     expect(showPath(Buffer.from('/é'))).toBe('/é');
     expect(showPath(notUtf8)).toBe('/a\\xff\\xfe');
+    // So that no two of these look the same.
+    expect(showPath(Buffer.from('/a\xff\\xfe', 'latin1'))).toBe('/a\\xff\\x5cxfe');
     expect(showRef(3)).toBe('fd 3');
     expect(showRef(Buffer.from('/a'))).toBe('/a');
   });
