@@ -24,7 +24,6 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import {
-  type ChangeStream,
   changes,
   formatSummary,
   type LayerStack,
@@ -707,12 +706,10 @@ for i in range(1500):
     expect(() => stream.batches()).toThrow('only once');
     await stream.close();
     await stream.close();
-    for (const iterate of [
-      (left: ChangeStream) => left.batches(),
-      (left: ChangeStream) => left[Symbol.asyncIterator](),
-    ]) {
+    for (const way of ['batches', 'one by one']) {
       const left = changes(overlay);
-      await iterate(left).return?.(undefined);
+      const iteration = (way === 'batches' ? left.batches() : left)[Symbol.asyncIterator]();
+      await iteration.return?.();
       expect((await left.done).counts.added).toBe(0);
     }
     const closed = changes(overlay);

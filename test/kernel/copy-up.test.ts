@@ -52,7 +52,7 @@ describeOn(fileSystems, 'an upper written by us and one written by the kernel', 
     touchTree(target);
     await overlay.unmount();
     const results = await copyUp(ours, '/', { recursive: true });
-    expectSame(showTree(ours.upper), showTree(kernels.upper));
+    expectSame(await showTree(ours.upper), await showTree(kernels.upper));
     // Only the root was there, and nothing is missing.
     expect(results.filter(({ reason }) => reason !== undefined).map(({ path }) => path)).toEqual(['']);
     unprotectTree(lower);
@@ -81,7 +81,11 @@ describeOn(['tmpfs', 'ext4'], 'copyUp', (scratch) => {
     touchTree(target, ...paths);
     await overlay.unmount();
     const results = await copyUp(ours, paths);
-    return { results, ours: originless(showTree(ours.upper)), kernels: originless(showTree(kernels.upper)) };
+    return {
+      results,
+      ours: originless(await showTree(ours.upper)),
+      kernels: originless(await showTree(kernels.upper)),
+    };
   }
   type Four = [string, string, string, string];
   // The two have lowers of their own, so their origins differ.
@@ -140,10 +144,12 @@ describeOn(['tmpfs', 'ext4'], 'copyUp', (scratch) => {
     const without = (tree: typeof ours) =>
       Object.fromEntries(Object.entries(tree).map(([path, { content, ...entry }]) => [path, entry]));
     expect(without(ours)).toEqual(without(kernels));
-    const lower = showTree(scratch.path('ours/base'));
+    const lower = await showTree(scratch.path('ours/base'));
     expect(['f', 'g'].map((path) => ours[path]?.content)).toEqual([lower.f?.content, lower.g?.content]);
     expect(results.map(({ bytes }) => bytes)).toEqual([100000n, 100000n]);
-    expect(Date.parse('2001-01-01') * 1e6).toBe(Number(showTree(scratch.path('ours/upper')).f?.mtime));
+    expect(Date.parse('2001-01-01') * 1e6).toBe(
+      Number((await showTree(scratch.path('ours/upper'))).f?.mtime),
+    );
   });
 
   it('refuses a metacopy file where the options do not honour it', async () => {

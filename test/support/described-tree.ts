@@ -2,8 +2,8 @@
  * Whole trees: built from a description, and read back with everything that a rename or a copy must keep. By Python, so
  * that what the package does is not its own witness.
  */
-import { spawn } from 'node:child_process';
-import { createInterface } from 'node:readline';
+import { python } from './python.ts';
+import { mapTree, type Seen, view } from './view.ts';
 
 /** One file or directory; its parents come before it. */
 export interface TreeEntry {
@@ -22,24 +22,21 @@ export interface TreeEntry {
 }
 
 /** What can be seen of one file, but for inode numbers and times of access and change. */
-export interface SeenEntry {
-  readonly mode: string;
-  readonly owner: readonly [number, number];
-  readonly device: number;
-  /** Of all but directories. */
-  readonly size: number | null;
-  readonly mtime: string;
-  /** A digest, or where a symbolic link leads. */
-  readonly content: string | null;
-  readonly xattrs: Readonly<Record<string, string>>;
+export interface SeenEntry extends Omit<Seen, 'group'> {
   /** Other names of the same file in this tree. */
   readonly links: readonly string[];
 }
 
-const program = `
-import hashlib, json, os, stat, sys
+/** Builds a tree in an existing directory. */
+export async function buildTree(root: string, entries: readonly TreeEntry[]): Promise<void> {
+  await build([root, entries]);
+}
 
-def build(root, entries):
+const build = python<[root: string, entries: readonly TreeEntry[]], null>(`
+import os, stat
+
+def answer(request):
+    root, entries = request
     join = lambda path: os.path.join(root, path)
     for e in entries:
         path, kind, content = join(e['path']), e['type'], e.get('content', '')
@@ -65,69 +62,18 @@ def build(root, entries):
             seconds, nanoseconds = e['mtime']
             ns = seconds * 10**9 + nanoseconds
             os.utime(join(e['path']), ns=(ns, ns), follow_symlinks=False)
-
-def entry(path):
-    st = os.lstat(path)
-    content = None
-    if stat.S_ISREG(st.st_mode):
-        with open(path, 'rb') as file: content = hashlib.sha256(file.read()).hexdigest()
-    elif stat.S_ISLNK(st.st_mode): content = os.fsencode(os.readlink(path)).hex()
-    names = os.listxattr(path, follow_symlinks=False)
-    xattrs = {name: os.getxattr(path, name, follow_symlinks=False).hex() for name in names}
-    size = None if stat.S_ISDIR(st.st_mode) else st.st_size
-    key = (st.st_dev, st.st_ino) if st.st_nlink > 1 and not stat.S_ISDIR(st.st_mode) else None
-    return key, dict(mode=oct(st.st_mode), owner=[st.st_uid, st.st_gid], device=st.st_rdev, size=size,
-        mtime=str(st.st_mtime_ns), content=content, xattrs=xattrs)
-
-def see(root):
-    root, seen, groups = os.fsencode(root), {}, {}
-    for folder, folders, files in os.walk(root):
-        for name in ([b''] if folder == root else []) + folders + files:
-            path = os.path.join(folder, name)
-            shown = os.path.relpath(path, root).decode('latin1')
-            key, seen[shown] = entry(path)
-            if key: groups.setdefault(key, []).append(shown)
-    for e in seen.values(): e['links'] = []
-    for names in groups.values():
-        for name in names: seen[name]['links'] = sorted(n for n in names if n != name)
-    return seen
-
-for line in sys.stdin:
-    root, entries = json.loads(line)
-    try: print(json.dumps(see(root) if entries is None else build(root, entries)), flush=True)
-    except OSError as error: print(json.dumps({'failed': str(error)}), flush=True)
-`;
-
-/** Builds a tree in an existing directory. */
-export async function buildTree(root: string, entries: readonly TreeEntry[]): Promise<void> {
-  await ask([root, entries]);
-}
+`);
 
 /** Everything in a directory, by paths relative to it; the directory itself is `.`. */
 export async function seeTree(root: string): Promise<Record<string, SeenEntry>> {
-  return (await ask([root, null])) as Record<string, SeenEntry>;
-}
-
-async function ask(question: unknown): Promise<unknown> {
-  python ??= startPython();
-  const answer = JSON.parse(await python(JSON.stringify(question))) as { failed?: string } | null;
-  if (answer !== null && typeof answer.failed === 'string') throw new Error(answer.failed);
-  return answer;
-}
-
-let python: ((line: string) => Promise<string>) | undefined;
-
-// One process for all: starting Python takes longer than most tests. What is asked first is answered first.
-function startPython(): (line: string) => Promise<string> {
-  const child = spawn('python3', ['-c', program], { stdio: ['pipe', 'pipe', 'inherit'] });
-  child.unref();
-  const answers = createInterface(child.stdout)[Symbol.asyncIterator]();
-  return async (line) => {
-    child.stdin.write(`${line}\n`);
-    const { value, done } = await answers.next();
-    if (done) throw new Error('python3 ended');
-    return value;
-  };
+  const seen = await view(root);
+  const groups = new Map<string | null, string[]>();
+  for (const [path, { group }] of Object.entries(seen))
+    groups.set(group, [...(groups.get(group) ?? []), path]);
+  return mapTree(seen, ({ group, ...entry }, path) => ({
+    ...entry,
+    links: group === null ? [] : (groups.get(group) ?? []).filter((other) => other !== path).sort(),
+  }));
 }
 
 const second = 1_000_000_000;

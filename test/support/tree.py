@@ -1,10 +1,6 @@
-"""A tree with everything that copy-up must keep: `make` it, have the kernel copy it up (`touch`), `show` it.
-
-What the package says is not its own witness."""
+"""A tree with everything that copy-up must keep: `make` it, have the kernel copy it up (`touch`)."""
 
 import fcntl
-import hashlib
-import json
 import os
 import socket
 import stat
@@ -135,24 +131,6 @@ def walk(root):
             yield os.path.join(directory, name)
 
 
-def show(path):
-    st = os.lstat(path)
-    content = None
-    if stat.S_ISREG(st.st_mode):
-        with open(path, "rb") as file:
-            content = hashlib.sha256(file.read()).hexdigest()
-    elif stat.S_ISLNK(st.st_mode):
-        content = os.fsencode(os.readlink(path)).hex()
-    names = os.listxattr(path, follow_symlinks=False)
-    return dict(
-        mode=oct(st.st_mode), owner=[st.st_uid, st.st_gid], links=st.st_nlink, device=st.st_rdev,
-        mtime=str(st.st_mtime_ns), size=0 if stat.S_ISDIR(st.st_mode) else st.st_size,
-        blocks=st.st_blocks if stat.S_ISREG(st.st_mode) else 0, content=content,
-        flags=flags(path) & (NOATIME | APPEND) if stat.S_ISREG(st.st_mode) or stat.S_ISDIR(st.st_mode) else 0,
-        xattrs={name: os.getxattr(path, name, follow_symlinks=False).hex() for name in sorted(names)},
-    )
-
-
 command, root, *rest = sys.argv[1:]
 root = os.fsencode(root)
 if command == "make":
@@ -162,5 +140,3 @@ elif command == "unprotect":
 elif command == "touch":
     for path in [os.path.join(root, os.fsencode(name)) for name in rest] or list(walk(root)):
         touch(path)
-elif command == "show":
-    print(json.dumps({os.path.relpath(path, root).decode("latin1"): show(path) for path in walk(root)}))

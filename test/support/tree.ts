@@ -1,27 +1,14 @@
-/** Trees with everything that a copy must keep: made, copied up by the kernel, and shown, by tree.py. */
+/** Trees with everything that a copy must keep: made, and copied up by the kernel, by tree.py. */
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { mapTree, type Raw, readTree } from './view.ts';
 
 const program = fileURLToPath(new URL('tree.py', import.meta.url));
 const run = (...args: readonly string[]) =>
   execFileSync('python3', [program, ...args], { encoding: 'utf8', maxBuffer: 1 << 26 });
 
 /** What is known of one file; access and change times, inode and birth are left out. */
-export interface TreeEntry {
-  readonly mode: string;
-  readonly owner: readonly [number, number];
-  readonly links: number;
-  readonly device: number;
-  /** Nanoseconds. */
-  readonly mtime: string;
-  readonly size: number;
-  /** Of regular files, in units of 512 bytes. */
-  readonly blocks: number;
-  readonly content: string | null;
-  readonly flags: number;
-  /** In hexadecimal. */
-  readonly xattrs: Readonly<Record<string, string>>;
-}
+export type TreeEntry = Omit<Raw, 'group'>;
 
 /** Fills a directory. */
 export function makeTree(root: string): void {
@@ -39,6 +26,6 @@ export function touchTree(target: string, ...paths: readonly string[]): void {
 }
 
 /** The tree, by paths in Latin-1. */
-export function showTree(root: string): Record<string, TreeEntry> {
-  return JSON.parse(run('show', root)) as Record<string, TreeEntry>;
+export async function showTree(root: string): Promise<Record<string, TreeEntry>> {
+  return mapTree(await readTree({ path: root, flags: true }), ({ group: _, ...entry }) => entry);
 }

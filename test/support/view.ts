@@ -36,8 +36,17 @@ export type View = Readonly<Record<string, Seen>>;
  * Everything at and below a directory. What readdir lists and lstat does not find is left out, or with `ghosts` told as
  * ENOENT.
  */
-export function view(path: string, { ghosts = false } = {}): Promise<View> {
-  return read({ path, ghosts });
+export async function view(path: string, { ghosts = false } = {}): Promise<View> {
+  const seen = ({ links: _, blocks: __, flags: ___, ...rest }: Raw): Seen => rest;
+  return mapTree(await readTree({ path, ghosts }), seen);
+}
+
+/** The same paths with something else made of each. */
+export function mapTree<From, To>(
+  tree: Readonly<Record<string, From>>,
+  make: (entry: From, path: string) => To,
+): Record<string, To> {
+  return Object.fromEntries(Object.entries(tree).map(([path, entry]) => [path, make(entry, path)]));
 }
 
 /** What of it a plain directory can have: not overlayfs's own attributes, nor hard links that are not in the view. */
@@ -51,11 +60,26 @@ export function asPlain(found: View): View {
       Object.entries(xattrs).filter(([name]) => !/^(trusted|user)\.overlay\./.test(name)),
     ),
   });
-  return Object.fromEntries(Object.entries(found).map(([path, one]) => [path, plain(one)]));
+  return mapTree(found, plain);
 }
 
-const read = python<{ path: string; ghosts: boolean }, View>(`
-import errno, hashlib, os, stat
+/** Everything, as the other readings of trees are made of. */
+export interface Raw extends Seen {
+  /** How many names it has, wherever they are. */
+  readonly links: number;
+  /** Of files, in units of 512 bytes. */
+  readonly blocks: number;
+  /** Of files and directories, where they are asked for: append-only and no-atime (ioctl_iflags(2)). */
+  readonly flags: number;
+}
+
+/** The same with all that lstat(2) tells. `flags`: opens every file, which copies nothing up. */
+export const readTree: (request: {
+  path: string;
+  ghosts?: boolean;
+  flags?: boolean;
+}) => Promise<Record<string, Raw>> = python(`
+import errno, fcntl, hashlib, os, stat, struct
 
 types = {stat.S_IFREG: 'file', stat.S_IFDIR: 'directory', stat.S_IFLNK: 'symlink', stat.S_IFIFO: 'fifo',
          stat.S_IFSOCK: 'socket', stat.S_IFBLK: 'block', stat.S_IFCHR: 'character'}
@@ -72,14 +96,21 @@ def xattrs(path):
         names = []
     return {name: os.getxattr(path, name, follow_symlinks=False).hex() for name in sorted(names)}
 
-def entry(path, st, groups, name):
+def flags(path):
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try: return struct.unpack('<q', fcntl.ioctl(fd, 0x80086601, bytes(8)))[0] & 0xa0
+    finally: os.close(fd)
+
+def entry(path, st, groups, name, request):
     kind = types[stat.S_IFMT(st.st_mode)]
     group = groups.setdefault((st.st_dev, st.st_ino), name) if kind != 'directory' and st.st_nlink > 1 else None
     return dict(type=kind, mode=stat.S_IMODE(st.st_mode), owner=[st.st_uid, st.st_gid],
                 size=st.st_size if kind in ('file', 'symlink') else 0, mtime=str(st.st_mtime_ns),
                 device=[os.major(st.st_rdev), os.minor(st.st_rdev)] if kind in ('block', 'character') else None,
                 target=os.readlink(path).decode('latin1') if kind == 'symlink' else None,
-                content=content(path) if kind == 'file' else None, xattrs=xattrs(path), group=group)
+                content=content(path) if kind == 'file' else None, xattrs=xattrs(path), group=group, links=st.st_nlink,
+                blocks=st.st_blocks if kind == 'file' else 0,
+                flags=flags(path) if request.get('flags') and kind in ('file', 'directory') else 0)
 
 def answer(request):
     root = os.fsencode(request['path'])
@@ -87,9 +118,10 @@ def answer(request):
     def visit(path, name):
         try: st = os.lstat(path)
         except OSError as error:
-            if error.errno != errno.ENOENT or request['ghosts']: found[name] = dict(error=errno.errorcode[error.errno])
+            if name == '.': raise
+            if error.errno != errno.ENOENT or request.get('ghosts'): found[name] = dict(error=errno.errorcode[error.errno])
             return
-        found[name] = entry(path, st, groups, name)
+        found[name] = entry(path, st, groups, name, request)
         if not stat.S_ISDIR(st.st_mode): return
         try: children = sorted(os.listdir(path))
         except OSError as error:
