@@ -1,4 +1,5 @@
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { constants, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import * as library from '../../lib/index.ts';
 import { itTakesEveryName } from '../support/names.ts';
@@ -61,6 +62,20 @@ describePrivileged('a path inside an overlay', () => {
     }
     await using file = await overlay.open('inside');
     expect(await file.readFile('utf8')).toBe('from the lower');
+  });
+
+  it.each([
+    ['O_NOFOLLOW', 'ELOOP', constants.O_NOFOLLOW],
+    ['O_NOFOLLOW | O_DIRECTORY', 'ENOTDIR', constants.O_NOFOLLOW | constants.O_DIRECTORY],
+  ])('is not opened through a symbolic link with %s: %s, as open(2) has it', async (_, code, flags) => {
+    const { lower, target } = scratch.layers();
+    mkdirSync(`${lower}/d`);
+    symlinkSync('d', `${lower}/link`);
+    await using overlay = await mountOverlay({ lower, scratch: true, target });
+    const refused = { code, syscall: 'open' };
+    await expect(open(overlay.path('link'), flags)).rejects.toMatchObject(refused);
+    await expect(overlay.open('link', flags)).rejects.toMatchObject({ ...refused, path: 'link' });
+    await using _directory = await overlay.open('d', flags);
   });
 
   it('is made by open() inside the overlay alone, even through a hostile link', async () => {
