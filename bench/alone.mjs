@@ -23,7 +23,6 @@ export async function alone(url, measure) {
   process.on('exit', () => {
     for (const name of readdirSync(scratch))
       spawnSync('umount', ['--recursive', '--quiet', join(scratch, name)], { stdio: 'ignore' });
-    for (const point of Rooms.points(scratch)) execFileSync('umount', ['--recursive', '--quiet', point]);
     rmSync(scratch, { recursive: true });
   });
   compileTwin(scratch);

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { doctor, listOverlays } from '../dist/index.js';
 import { artefacts } from './artefacts.mjs';
+import { changesRows } from './changes.mjs';
 import { cliRow } from './cli.mjs';
 import { timed } from './contenders.mjs';
 import { copyUpRows } from './copy-up.mjs';
@@ -38,6 +39,7 @@ export const inspections = [
   ...mountedRows,
   { name: 'overlayfs mount, start to mounted', besideName: 'node -e 0', bound: 2.5, measure: cliRow },
   ...copyUpRows,
+  ...changesRows,
 ];
 
 /** Measures one, with its figures in nanoseconds. */

@@ -10,7 +10,7 @@ const microseconds = (nanoseconds) => {
 };
 const spread = (fact, show) => (fact ? `${show(fact.median)} (${show(fact.q1)}–${show(fact.q3)})` : '');
 const time = (fact) => spread(fact, microseconds);
-const times = (fact) => spread(fact, (value) => `${value.toFixed(2)}x`);
+const times = (fact) => spread(fact, (value) => `${value < 0.1 ? value.toPrecision(2) : value.toFixed(2)}x`);
 const fasterThan = (fact) => (fact ? `${(1 / fact.median).toFixed(0)}x` : '');
 const verdict = ({ text, met }) => `${text}: ${met ? 'met' : 'MISSED'}`;
 
@@ -85,6 +85,18 @@ function inspectionTable(rows) {
   );
 }
 
+function memoryTable(rows) {
+  return table(
+    ['memory', 'peak before, MiB', 'growth, MiB', 'target'],
+    rows.map(({ name, before, growth, targets }) => [
+      name,
+      before.toFixed(0),
+      growth.toFixed(1),
+      targets.map(verdict).join('; '),
+    ]),
+  );
+}
+
 function machine() {
   const [{ model }] = cpus();
   const memory = Math.round(totalmem() / 1024 ** 3);
@@ -94,24 +106,56 @@ function machine() {
 }
 
 /** Everything that was measured, as text. */
-export function printed({ rows, fixed, inFlight, inspections }) {
+export function printed({ rows, fixed, inFlight, inspections, memory }) {
   return [
     machine(),
     ...(rows.length > 0 ? [mountTable(rows)] : []),
     ...(fixed.length > 0 ? [fixedTable(fixed)] : []),
     ...(inFlight.length > 0 ? [inFlightTable(inFlight)] : []),
     ...(inspections.length > 0 ? [inspectionTable(inspections)] : []),
+    ...(memory.length > 0 ? [memoryTable(memory)] : []),
   ].join('\n\n');
 }
 
-/** Puts it between the marks in RESULTS.md. */
+/** Puts it between the marks in RESULTS.md; of a run of some rows alone only those rows. */
 export function writeResults(results, calls) {
   let text = readFileSync(resultsFile, 'utf8');
-  for (const [mark, content] of Object.entries({ measured: printed(results), calls })) {
-    text = text.replace(
-      new RegExp(`(<!-- ${mark} -->\n)[^]*?(<!-- /${mark} -->)`),
-      (_, begin, end) => `${begin}${content}\n${end}`,
-    );
-  }
+  const put = (mark, make) => {
+    const between = new RegExp(`(<!-- ${mark} -->\n)([^]*?)\n(<!-- /${mark} -->)`);
+    text = text.replace(between, (_, begin, old, end) => `${begin}${make(old)}\n${end}`);
+  };
+  put('measured', (old) => (calls === undefined ? merged(old, printed(results)) : printed(results)));
+  if (calls !== undefined) put('calls', () => calls);
   writeFileSync(resultsFile, text);
+}
+
+function merged(old, measured) {
+  const blocks = old.split('\n\n');
+  for (const block of measured.split('\n\n').slice(1)) {
+    const [head, rows] = cellsOf(block);
+    const at = blocks.findIndex((one) => cellsOf(one)[0].join() === head.join());
+    if (at < 0) blocks.push(block);
+    else blocks[at] = table(head, withRows(head, cellsOf(blocks[at])[1], rows));
+  }
+  return blocks.join('\n\n');
+}
+
+function cellsOf(block) {
+  const [head = [], , ...rows] = block.split('\n').map((line) =>
+    line
+      .split('|')
+      .slice(1, -1)
+      .map((cell) => cell.trim()),
+  );
+  return [head, rows];
+}
+
+// A row is the same if what was measured, where and beside what are.
+function withRows(head, old, measured) {
+  const names = head.flatMap((title, column) =>
+    column === 0 || ['on', 'unmounts on', 'beside'].includes(title) ? [column] : [],
+  );
+  const key = (row) => names.map((column) => row[column]).join('|');
+  const rows = new Map([...old, ...measured].map((row) => [key(row), row]));
+  return [...rows.values()];
 }

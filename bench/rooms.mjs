@@ -1,7 +1,7 @@
 // The file systems that the rows run on, and the directories of one row. Everything hangs in our own mount namespace
 // and goes with it: image files are unlinked and loop devices released as soon as they are mounted.
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const makers = {
@@ -17,13 +17,6 @@ export class Rooms {
   #scratch;
   #mounted = new Map();
   #count = 0;
-
-  /** Where the file systems are mounted. */
-  static points(scratch) {
-    return ['tmpfs', ...Object.keys(makers)]
-      .map((type) => join(scratch, type))
-      .filter((point) => existsSync(point));
-  }
 
   constructor(scratch) {
     this.#scratch = scratch;

@@ -1,5 +1,6 @@
 // The benchmark itself, inside the mount namespace that run.mjs has made for it.
 import { callTable } from './calls.mjs';
+import { changesMemory } from './changes.mjs';
 import { makeContenders } from './contenders.mjs';
 import { fixedCosts } from './fixed.mjs';
 import { statInFlight } from './in-flight.mjs';
@@ -21,7 +22,7 @@ if (options.calls) {
   process.exit();
 }
 
-const results = { rows: [], fixed: [], inFlight: [], inspections: [] };
+const results = { rows: [], fixed: [], inFlight: [], inspections: [], memory: [] };
 for (const row of rows) {
   if (!wanted(row.name, row.on)) continue;
   progress(`${row.name}, ${row.on}`);
@@ -40,9 +41,13 @@ for (const inspection of inspections) {
   progress(inspection.name);
   results.inspections.push(await measureInspection(inspection, bench));
 }
+if (wanted('memory of changes()')) {
+  progress('memory');
+  results.memory = await changesMemory(bench);
+}
 progress('');
 console.log(options.json ? JSON.stringify(results, null, 2) : printed(results));
-if (options.write) writeResults(results, await callTable(bench));
+if (options.write) writeResults(results, options.filter ? undefined : await callTable(bench));
 process.exit();
 
 async function measureRow({ name, on, shape, contenders: names, targets }) {

@@ -1,4 +1,5 @@
 // twin <verb> <room> [--lowers=N] [--count=N] [--threads=N] [--writable] [--probe] [--volatile] [--scratch] [--detached]
+//   [--entries=N] [--changes=N] [--renames]
 // For each line on standard input it does the verb once, and answers with the nanoseconds that this took: the
 // line "mount" or "unmount" does that half only. It times itself, so the pipe costs it nothing.
 #include <chrono>
@@ -6,6 +7,7 @@
 #include <string_view>
 
 #include "artefacts.h"
+#include "changes.h"
 #include "copy_up.h"
 #include "handoff.h"
 #include "holders.h"
@@ -27,6 +29,12 @@ twin::Shape parse_shape(int count, char** arguments) {
       shape.count = number();
     else if (flag.starts_with("--threads="))
       shape.threads = number();
+    else if (flag.starts_with("--entries="))
+      shape.entries = number();
+    else if (flag.starts_with("--changes="))
+      shape.changes = number();
+    else if (flag == "--renames")
+      shape.renames = true;
     else if (flag == "--writable")
       shape.writable = true;
     else if (flag == "--probe")
@@ -74,6 +82,9 @@ Verb find_verb(std::string_view name, const twin::Room& room, const twin::Shape&
   if (name == "holders") return {[&](size_t i) { twin::count_holders(room.targets[i].c_str()); }, nothing};
   if (name == "copy-up") return {[&](size_t) { twin::copy_up(shape.threads); }, nothing};
   if (name == "copy-up-mounted") return {[&](size_t i) { twin::copy_up_through(room.targets[i].c_str()); }, nothing};
+  if (name == "changes") return {[&](size_t) { twin::walk_changes(shape); }, nothing};
+  if (name == "changes-lower") return {[&](size_t) { twin::make_lower(shape); }, nothing};
+  if (name == "changes-made") return {[&](size_t) { twin::make_changes(shape); }, nothing};
   if (name == "list") return {[](size_t) { twin::list_overlays(); }, nothing};
   if (name == "doctor") return {[&](size_t) { twin::examine(room); }, nothing};
   if (name == "whiteouts")

@@ -9,7 +9,8 @@ namespace twin {
 // What a row of the benchmark asks for.
 struct Shape {
   int lowers = 2, count = 1, threads = 1;
-  bool writable = false, probe = false, is_volatile = false, scratch = false, detached = false;
+  int entries = 0, changes = 0;  // files of the lower, and how many of them change
+  bool writable = false, probe = false, is_volatile = false, scratch = false, detached = false, renames = false;
 };
 
 // The room is a directory with lowers l0 …, and for each mount an upper u<i>, a work w<i> and a target m<i>.

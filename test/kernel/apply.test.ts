@@ -366,6 +366,39 @@ describePrivileged('applyChanges on one file system', () => {
       expect(skipped.map(({ path }) => path).sort()).toEqual(['d', 'd/in-the-new', 't', 't/in-the-old']);
       expect(await snapshot(target)).toEqual(before);
     });
+
+    it('only tells what it would do, with dryRun', async () => {
+      const { stack, target } = await changed(scratch, tree, (merged) => {
+        edit(merged);
+        renameSync(join(merged, 'd'), join(merged, 't'));
+        write(merged, 't/in-the-old', 'x');
+      });
+      chmodSync(join(target, 'd'), 0o700);
+      const before = await snapshot(target);
+      const run = async (dryRun: boolean) => {
+        const told: string[] = [];
+        const result = await apply(stack, target, {
+          dryRun,
+          onConflict: ({ path, reason }) => {
+            told.push(`${path} ${reason}`);
+            return 'skip';
+          },
+        });
+        const paths = (all: readonly Change[]) => all.map(({ path }) => path);
+        return { ...result, applied: paths(result.applied), skipped: paths(result.skipped), told };
+      };
+      const dry = await run(true);
+      expect(await snapshot(target)).toEqual(before);
+      expect(dry.skipped).toContain('t/in-the-old');
+      expect(dry).toMatchObject({ bytes: 0n, dropped: [] });
+      const { applied, skipped, told, bytes } = await run(false);
+      expect({ applied, skipped, told }).toEqual({
+        applied: dry.applied,
+        skipped: dry.skipped,
+        told: dry.told,
+      });
+      expect(bytes).toBeGreaterThan(0n);
+    });
   });
 
   describe('bad input', () => {
