@@ -69,7 +69,7 @@ async function measureRow(bench, { on, shape, read, renames, threads }) {
   };
   try {
     const contenders = { ours: { run: () => timed(ours) }, beside: { run: () => twin.ask('mount') } };
-    return await interleave(contenders, bench.seconds, 3);
+    return await interleave(contenders, bench.seconds, 3, shape.changes === MILLION);
   } finally {
     twin.end();
   }

@@ -21,21 +21,22 @@ export function summary(values) {
 
 /**
  * Runs the contenders in turn for `seconds`, after a tenth of that to warm up. Gives each one's samples, one for each
- * round; a contender that takes part in every n-th round only has holes.
+ * round; a contender that takes part in every n-th round only has holes. `long`: each run takes seconds, so that what the
+ * last contender left in the caches does not matter.
  */
-export async function interleave(contenders, seconds, leastRounds = 5) {
+export async function interleave(contenders, seconds, leastRounds = 5, long = false) {
   const rounds = async (time, least, keep) => {
     const end = performance.now() + time * 1000;
     for (let round = 0; round < least || performance.now() < end; round++) {
       for (const [name, { every = 1, run }] of Object.entries(contenders)) {
         if (round % every !== 0) continue;
-        if (every === 1) await run(); // not counted: it brings back the caches that the last contender took
+        if (every === 1 && !long) await run(); // not counted: it brings back the caches that the last contender took
         keep(name, round, await run());
       }
     }
   };
   const samples = Object.fromEntries(Object.keys(contenders).map((name) => [name, []]));
-  await rounds(seconds / 10, 2, () => {});
+  await rounds(seconds / 10, long ? 1 : 2, () => {});
   await rounds(seconds, leastRounds, (name, round, value) => {
     samples[name][round] = value;
   });

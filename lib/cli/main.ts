@@ -50,7 +50,9 @@ const isHelper = (name: string | undefined): name is Helper => helpers.some((hel
 
 // `overlayfs ls | head -1`: nobody reads on.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
+  if (error.code === 'EPIPE') return;
+  console.error(`overlayfs: cannot print: ${error.message}`);
+  process.exit(1);
 });
 process.exitCode = await main(basename(process.argv[1] ?? ''), commandLine());
 

@@ -30,9 +30,21 @@ const probes = {
 };
 export const everyPackage = Object.keys(probes);
 
+const peers = {
+  'docker.io': () => existsSync('/usr/bin/dockerd') || existsSync('/usr/sbin/dockerd'),
+  containerd: () => onPath('ctr'),
+  podman: () => onPath('podman'),
+  runc: () => onPath('runc'),
+  rsync: () => onPath('rsync'),
+  'busybox-static': () => onPath('busybox'),
+  attr: () => onPath('setfattr'),
+};
+/** Other tools, which only a benchmark needs. */
+export const peerPackages = Object.keys(peers);
+
 /** Ends the process, naming the one apt line that helps, if a package is missing; with `install`, runs that line first. */
 export function requirePackages(packages, { install = false } = {}) {
-  const missing = () => packages.filter((name) => !probes[name]());
+  const missing = () => packages.filter((name) => !{ ...probes, ...peers }[name]());
   if (install && missing().length > 0) aptInstall(missing());
   if (missing().length === 0) return;
   console.error(

@@ -225,6 +225,10 @@ describePrivileged('overlayfs diff', () => {
       stdout: 3,
       stderr: '0\n',
     });
+    expect(run('sh', ['-c', '"$@" > /dev/full', '', ...diff])).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/^overlayfs: cannot print: ENOSPC/),
+    });
     const whole = run('python3', [
       '-c',
       `import resource, subprocess, sys
