@@ -26,7 +26,7 @@ struct Dirent64 {
 
 constexpr size_t kDirentBuffer = 64 << 10;
 constexpr size_t kAtOnce = 16 << 10;  // names that are sorted in about a millisecond
-constexpr unsigned kDeepest = 64;
+constexpr unsigned kDeepestSort = 64;
 
 bool is_directory(int directory, const Dirent64& entry) {
   if (entry.type != DT_UNKNOWN) return entry.type == DT_DIR;
@@ -116,7 +116,7 @@ void NameList::sort(const OrderedWork::Pieces& work) {
     at += size;
   }
   for (Sorted& item : items_) item.key = key_of(text(item).substr(common.size()));
-  sort_between(0, items_.size(), kDeepest, work);
+  sort_between(0, items_.size(), kDeepestSort, work);
   const auto same = [this](const Sorted& a, const Sorted& b) { return text(a) == text(b); };
   items_.erase(std::unique(items_.begin(), items_.end(), same), items_.end());
 }
