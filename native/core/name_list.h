@@ -25,8 +25,8 @@ class NameList {
   // Those of all its parts in the lowers.
   Result<void> read(const MergedDirectory& lowers, const OrderedWork::Pieces& work);
   void add(std::string_view name, bool is_directory);
-  // To be called once, when all names are in: each is told once then, whatever directories it came from. Stops
-  // early too.
+  // To be called once, when all names are in: each is told once then, whatever directories it came from.
+  // Stops early too.
   void sort(const OrderedWork::Pieces& work);
 
   size_t size() const { return items_.size(); }
