@@ -22,6 +22,16 @@ const foreign: Readonly<
     'is a whiteout to AUFS and fuse-overlayfs, and an ordinary file to the kernel',
     'Convert the layer, or exclude the path',
   ],
+  userxattr: [
+    'ERR_OVERLAY_FOREIGN_LAYER',
+    'has marks of an overlay with `userxattr`, which this stack does not read',
+    'Set `userxattr: true`, or exclude the path',
+  ],
+  trusted: [
+    'ERR_OVERLAY_FOREIGN_LAYER',
+    'has marks of an overlay without `userxattr`, which this stack does not read',
+    'Leave `userxattr` out, or exclude the path',
+  ],
   nlink: [
     'ERR_OVERLAY_WORK_NEEDED',
     'counts its links with an index, which lies in the work directory, and that is not given',

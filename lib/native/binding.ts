@@ -405,7 +405,7 @@ export interface NativeChangeError {
   readonly path: Buffer;
   readonly error?: NativeError;
   readonly refused?: NativePlace & { readonly why: NativeRefusal };
-  readonly artefact?: 'fuse-overlayfs' | 'aufs' | 'nlink';
+  readonly artefact?: 'fuse-overlayfs' | 'aufs' | 'nlink' | 'userxattr' | 'trusted';
 }
 
 /** What a verb that runs long looks at between two system calls. */

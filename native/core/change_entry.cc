@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 
 #include "entry_compare.h"
 #include "status.h"
@@ -46,6 +47,13 @@ Change upper_change(const std::string& path, ChangeKind kind, const abi::Statx& 
   change.source_layer = 0;
   if (!S_ISDIR(status.mode) && status.nlink > 1) change.link_group = status.ino;
   return change;
+}
+
+// What an overlay that keeps its attributes in the other namespace has left to be read.
+bool has_marks_of(const UpperEntry& entry, const std::string& prefix) {
+  if (entry.xattrs.find(prefix) == std::string::npos) return false;
+  constexpr std::array marks{"opaque", "redirect", "metacopy", "whiteout"};
+  return std::any_of(marks.begin(), marks.end(), [&](const char* mark) { return entry.has(prefix + mark); });
 }
 
 constexpr uint32_t kIndexSource = 0xfffffffe;
@@ -355,6 +363,8 @@ bool ChangeEntries::check_foreign(const std::string& name, const UpperEntry& ent
     artefact = "aufs";
   else if (!context_.layers().stack().work && entry.has(context_.own("nlink")))
     artefact = "nlink";
+  else if (has_marks_of(entry, context_.layers().stack().userxattr ? "trusted.overlay." : "user.overlay."))
+    artefact = context_.layers().stack().userxattr ? "trusted" : "userxattr";
   if (*artefact == '\0') return false;
   report({}, {}, artefact);
   return true;

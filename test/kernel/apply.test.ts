@@ -29,6 +29,7 @@ import {
   applyChanges,
   type Change,
   changes,
+  createWhiteout,
   type LayerStack,
   mountOverlay,
 } from '../../lib/index.ts';
@@ -254,6 +255,30 @@ describePrivileged('applyChanges on one file system', () => {
     const told: ApplyProgress[] = [];
     await apply(stack, target, { onProgress: (done) => told.push(done) });
     expect(told.at(-1)).toMatchObject({ phase: 'placing', entries: told.at(-1)?.total });
+  });
+
+  it('goes deeper than paths are long', async () => {
+    const { lower, upper, work } = scratch.layers();
+    const target = scratch.directory('copy');
+    const dig = `import os, sys
+os.chdir(sys.argv[1])
+for i in range(151):
+    name = 'd' * 27 + str(i) if i else sys.argv[2]
+    os.mkdir(name); os.chdir(name); open('file', 'w').close()`;
+    unlinkSync(join(lower, 'hello'));
+    for (const [root, name] of [
+      [lower, 'gone'],
+      [target, 'gone'],
+      [upper, 'new'],
+    ] as const)
+      execFileSync('python3', ['-c', dig, root, name]);
+    await createWhiteout(upper, 'gone');
+    const { applied } = await apply({ lower, upper, work }, target);
+    expect(applied.filter(({ kind }) => kind === 'deleted')).toHaveLength(1);
+    expect(applied.filter(({ kind, type }) => kind === 'added' && type === 'file')).toHaveLength(151);
+    const found = execFileSync('find', ['.', '-name', 'file', '-printf', 'f'], { cwd: target });
+    expect(found).toHaveLength(151);
+    expect(readdirSync(target)).toEqual(['new']);
   });
 
   it('follows the layers, not the target: another file system will do', async () => {

@@ -18,17 +18,21 @@ import { type ChangeSet, changeSet, expectBetween, expectLinks } from '../suppor
 import { expectMerged } from '../support/merged-read.ts';
 import { expectPlaces } from '../support/mounted-names.ts';
 import {
+  artefact,
   type Configuration,
   configurations,
   type MadeLayers,
   type Operation,
   operate,
+  operations,
+  populate,
   rounds,
+  scatter,
   withLowers,
 } from '../support/operations.ts';
 import { describeOn, type FileSystem } from '../support/scratch.ts';
 import { oracleRuns, replay } from '../support/sequences.ts';
-import { asPlain, type View, view } from '../support/view.ts';
+import { asPlain, type Seen, type View, view } from '../support/view.ts';
 import { compareViews, writtenChanges } from '../support/written-changes.ts';
 
 const on: readonly FileSystem[] = ['tmpfs', 'ext4', 'xfs'];
@@ -57,6 +61,60 @@ describeOn(on, 'changes, applyChanges, mergedView and whichLayer agree with the 
     patience,
   );
 });
+
+// Layers of other make than the kernel's, the upper among them: what it would not look up is an error.
+describeOn(
+  on,
+  'changes and mergedView agree with the kernel on layers with artefacts at random',
+  (scratch) => {
+    const layers = fc.array(fc.tuple(operations(), fc.array(artefact, { maxLength: 8, size: 'max' })), {
+      minLength: 2,
+      maxLength: 4,
+      size: 'max',
+    });
+    it.each([
+      { name: 'everything honoured', read: { metacopy: true, redirectDir: 'on' } },
+      { name: 'the defaults', read: {} },
+      { name: 'redirects refused', read: { redirectDir: 'nofollow' } },
+    ] as const)(
+      '$name',
+      async ({ read }) => {
+        let count = 0;
+        let whole = 0;
+        const property = fc.asyncProperty(layers, async (made) => {
+          const root = scratch.path(`${count++}`);
+          await withLowers(root, { name: '', written: {} }, [], async ({ target, upper, work }) => {
+            const lower = made.slice(1).map((_, number) => `${root}/lower${number}`);
+            for (const [number, [sequence, marks]] of made.entries()) {
+              const layer = [upper, ...lower][number] as string;
+              mkdirSync(layer, { recursive: true });
+              await populate(layer, sequence);
+              await scatter(layer, marks);
+            }
+            const stack = { lower, upper, work, ...read };
+            const before = await viewOf({ ...read, lower, target, allowSingleLower: true });
+            const after = await viewOf({ ...stack, target });
+            if ([...Object.values(before), ...Object.values(after)].some(isRefused)) return;
+            whole++;
+            await expectMergedView(stack, after);
+            await expectChanges(stack, before, after);
+          });
+        });
+        await fc.assert(property, {
+          ...replay,
+          numRuns: 4 * runs,
+          interruptAfterTimeLimit: patience - 15_000,
+          markInterruptAsFailure: true,
+        });
+        if (!('path' in replay)) expect(whole).toBeGreaterThan(0);
+      },
+      patience,
+    );
+  },
+);
+
+const isRefused = ({ error, unlisted, content }: Seen) =>
+  error !== undefined || unlisted !== undefined || content?.startsWith('E') === true;
 
 async function agrees(
   layers: MadeLayers,
@@ -134,7 +192,10 @@ async function expectMergedView(stack: LayerStack, shown: View): Promise<void> {
 type Mount = Parameters<typeof mountOverlay>[0] & { readonly target: string };
 type Mounted = Awaited<ReturnType<typeof mountOverlay>>;
 
-async function viewOf(options: Mount, also: (overlay: Mounted, shown: View) => Promise<void>): Promise<View> {
+async function viewOf(
+  options: Mount,
+  also: (overlay: Mounted, shown: View) => Promise<void> = async () => {},
+): Promise<View> {
   await using overlay = await mountOverlay(options);
   const shown = await view(options.target);
   await also(overlay, shown);

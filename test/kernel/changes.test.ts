@@ -1,6 +1,6 @@
 // @module-tag vm
 // Each way in which an upper can change its lowers, made by the kernel itself on a real mount.
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import {
   chmodSync,
   chownSync,
@@ -587,7 +587,7 @@ describePrivileged('changes()', () => {
     writeFileSync(Buffer.concat([Buffer.from(`${at('')}/`), name]), '');
     writeFileSync(at('\ufffd'), '');
     const { told } = await everything(overlay);
-    expect(told.map(({ path }) => path)).toEqual(['\ufffd', '\\xff\\x\\xe9']);
+    expect(told.map(({ path }) => path)).toEqual(['\ufffd', '\\xff\\x5cx\\xe9']);
     expect(told.map(({ pathBytes }) => pathBytes)).toEqual([Buffer.from('\ufffd'), name]);
   });
 
@@ -618,6 +618,37 @@ describePrivileged('changes()', () => {
     // The names had been read; the directory was looked at again at its end.
     expect((await stream.done).consistent).toBe(false);
     await stream.close();
+  });
+
+  it('takes what changes its type under the walk for what it is by then', async () => {
+    const { overlay, stack, upper } = await mounted(scratch, (low) => {
+      for (let i = 0; i < 50; i++) put(low(`${i}/file`));
+    });
+    await overlay.unmount();
+    const become = `
+import os, shutil, sys, time
+os.chdir(sys.argv[1])
+end, i = time.monotonic() + 1.5, 0
+while time.monotonic() < end:
+    i += 7
+    path, kind = str(i % 50), i % 4
+    if os.path.isdir(path) and not os.path.islink(path): shutil.rmtree(path)
+    elif os.path.lexists(path): os.unlink(path)
+    if kind == 0: open(path, 'w').close()
+    elif kind == 1: os.makedirs(path + '/new')
+    elif kind == 2: os.symlink('/etc', path)
+    else: os.mknod(path, 0o20000, 0)`;
+    const child = spawn('python3', ['-c', become, upper], { stdio: 'inherit' });
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    const outcomes = new Set<boolean>();
+    while (child.exitCode === null) {
+      const { told, result } = await everything(stack, { onError: 'collect', expand: outcomes.has(false) });
+      expect(result.errors).toEqual([]);
+      expect(told.filter(({ path }) => !/^(\d+(\/(new|file))?|\.)$/.test(path))).toEqual([]);
+      outcomes.add(result.consistent);
+    }
+    expect(await ended).toBe(0);
+    expect(outcomes).toContain(false);
   });
 
   it('gives data through sources until the stream is closed', async () => {
@@ -673,6 +704,35 @@ describePrivileged('changes()', () => {
     for await (const _ of left.batches()) break;
     expect((await left.done).counts.added).toBeGreaterThan(999);
     await left.close();
+  });
+
+  it('ends as soon in a directory of many names, whatever it is doing with them', async () => {
+    const { stack, upper, overlay } = await mounted(scratch, () => {});
+    await overlay.unmount();
+    const fill = `
+import os, sys
+os.chdir(sys.argv[1])
+os.mkdir('full'); os.chdir('full')
+for i in range(400000): os.mknod('%07d' % (i * 7919 % 1000003))`;
+    execFileSync('python3', ['-c', fill, upper]);
+    // In processor time, since others may be at work here too.
+    const spent: number[] = [];
+    for (const milliseconds of [50, 100, 150, 200, 250, 300, 350, 400]) {
+      const controller = new AbortController();
+      const stream = changes(stack, { signal: controller.signal, threads: 1, renames: false });
+      let before = process.cpuUsage();
+      setTimeout(() => {
+        before = process.cpuUsage();
+        controller.abort(new Error('enough'));
+      }, milliseconds);
+      const iterate = async () => {
+        for await (const _ of stream.batches());
+      };
+      await expect(iterate()).rejects.toThrow('enough');
+      const { user, system } = process.cpuUsage(before);
+      spent.push((user + system) / 1000);
+    }
+    expect(spent.filter((one) => one > 20)).toEqual([]);
   });
 
   it('goes deeper than paths are long and descriptors are many', async () => {
@@ -796,6 +856,25 @@ describePrivileged('changes() refuses, and says why,', () => {
     const aufs = await damaged((upper) => writeFileSync(join(upper, '.wh.z'), ''));
     await expectRefusal(scratch, 'ERR_OVERLAY_FOREIGN_LAYER', () => everything(aufs));
   });
+
+  it.each(['opaque', 'redirect', 'metacopy', 'whiteout'])(
+    'a mark %s of an overlay that keeps its attributes in the other namespace',
+    async (name) => {
+      for (const [prefix, userxattr] of [
+        ['user', false],
+        ['trusted', true],
+      ] as const) {
+        rmSync(scratch.path('upper'), { recursive: true, force: true });
+        const stack = await damaged((upper) =>
+          setXattrs({ path: join(upper, 'good'), xattrs: { [`${prefix}.overlay.${name}`]: 'y' } }),
+        );
+        const error = await expectRefusal(scratch, 'ERR_OVERLAY_FOREIGN_LAYER', () =>
+          everything({ ...stack, userxattr }),
+        );
+        expect(error).toMatchObject({ path: 'good', message: expect.stringContaining('userxattr') });
+      }
+    },
+  );
 
   it('layers that are missing, no upper, no privilege, and what is no option', async () => {
     const { lower, upper, work } = scratch.layers();
