@@ -102,11 +102,12 @@ describeOn(
         });
         await fc.assert(property, {
           ...replay,
-          numRuns: 4 * runs,
+          numRuns: runs,
           interruptAfterTimeLimit: patience - 15_000,
           markInterruptAsFailure: true,
         });
-        if (!('path' in replay)) expect(whole).toBeGreaterThan(0);
+        // The kernel refuses something in most of them.
+        if (count > 20) expect(whole).toBeGreaterThan(count / 20);
       },
       patience,
     );
