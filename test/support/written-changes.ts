@@ -66,7 +66,18 @@ export function compareViews(before: View, after: View): Written[] {
     gone.set(path, 'deleted');
     written.push({ kind: 'deleted', path, type: was.type });
   }
-  return written;
+  return [...written, ...touched(written, before, after)];
+}
+
+// Directories in which names change, and that look the same all the same: exchanged ones that are equally old.
+function touched(written: readonly Written[], before: View, after: View): Written[] {
+  const known = new Set(written.map(({ path }) => path));
+  const parents = written
+    .filter(({ kind }) => kind !== 'modified' && kind !== 'metadata')
+    .map(({ path }) => path.slice(0, Math.max(path.lastIndexOf('/'), 0)) || '.');
+  return [...new Set(parents)]
+    .filter((path) => !known.has(path) && path in before && path in after)
+    .map((path) => ({ kind: 'metadata', path, type: 'directory' }));
 }
 
 function difference(was: Seen, now: Seen): ChangeKind | undefined {
