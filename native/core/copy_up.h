@@ -116,9 +116,12 @@ class CopyUp {
                             const CopyOptions& options, CopyUpRefusal* refusal, CopyUpResult* result);
   Result<CopiedData> complete_metacopy(const MergedEntry& entry, const CopyControl& control,
                                        CopyUpRefusal* refusal);
+  DirectoryPtr known_directory(const std::string& path);
   Result<DirectoryPtr> directory(const std::string& path);
   Result<DirectoryPtr> child(const DirectoryPtr& parent, const std::string& path, MergedDirectory merged);
   Result<void> ensure_upper(Directory& directory);
+  Result<void> make_upper(Directory& directory);
+  Result<void> mark_impure(Directory& directory);
   Result<void> make_ready(Directory& directory);
   CopyOptions options_for(const Cancel& cancel);
   Result<void> add_origin(const Source& source, size_t layer, CopyOptions* options) const;

@@ -1,5 +1,7 @@
 #include <fcntl.h>
 
+#include <algorithm>
+
 #include "copy_up.h"
 #include "file_handle.h"
 #include "sys.h"
@@ -142,18 +144,31 @@ Result<CopiedData> CopyUp::complete_metacopy(const MergedEntry& entry, const Cop
   return data;
 }
 
+CopyUp::DirectoryPtr CopyUp::known_directory(const std::string& path) {
+  const std::lock_guard lock(resolving_);
+  const auto known = directories_.find(path);
+  return known == directories_.end() ? nullptr : known->second;
+}
+
+// From the top down, name by name: a path may be longer than what a stack of calls would take.
 Result<CopyUp::DirectoryPtr> CopyUp::directory(const std::string& path) {
-  {
-    const std::lock_guard lock(resolving_);
-    if (const auto known = directories_.find(path); known != directories_.end()) return known->second;
+  if (auto known = known_directory(path)) return known;
+  DirectoryPtr at = TRY(child(nullptr, {}, layers_.root()));
+  for (size_t start = 0; start < path.size();) {
+    const size_t end = std::min(path.find('/', start), path.size());
+    const std::string there = path.substr(0, end);
+    DirectoryPtr next = known_directory(there);
+    if (!next) {
+      const MergedEntry entry = TRY(layers_.lookup(at->merged, path.substr(start, end - start)));
+      if (entry.refused) return refused_error(*entry.refused);
+      if (!entry.exists()) return SysError{ENOENT, "lookup", {}, {}, {}};
+      if (!entry.is_directory()) return SysError{ENOTDIR, "lookup", {}, {}, {}};
+      next = TRY(child(at, there, entry.directory()));
+    }
+    at = std::move(next);
+    start = end + 1;
   }
-  if (path.empty()) return child(nullptr, path, layers_.root());
-  const DirectoryPtr parent = TRY(directory(parent_of(path)));
-  const MergedEntry entry = TRY(layers_.lookup(parent->merged, name_of(path)));
-  if (entry.refused) return refused_error(*entry.refused);
-  if (!entry.exists()) return SysError{ENOENT, "lookup", {}, {}, {}};
-  if (!entry.is_directory()) return SysError{ENOTDIR, "lookup", {}, {}, {}};
-  return child(parent, path, entry.directory());
+  return at;
 }
 
 // One object for each directory, whichever thread comes first.
@@ -175,11 +190,23 @@ Result<CopyUp::DirectoryPtr> CopyUp::child(const DirectoryPtr& parent, const std
   return made;
 }
 
+// Its own and those of all directories above it that have none yet, the topmost first.
 Result<void> CopyUp::ensure_upper(Directory& directory) {
+  std::vector<Directory*> missing;
+  for (Directory* at = &directory; at != nullptr; at = at->parent.get()) {
+    const std::lock_guard lock(at->making);
+    if (at->upper) break;
+    missing.push_back(at);
+  }
+  for (auto at = missing.rbegin(); at != missing.rend(); ++at) TRY(make_upper(**at));
+  return {};
+}
+
+Result<void> CopyUp::make_upper(Directory& directory) {
   const std::lock_guard lock(directory.making);
-  if (directory.upper) return {};
+  if (directory.upper) return {};  // by another thread
   Directory& parent = *directory.parent;
-  TRY(make_ready(parent));
+  TRY(mark_impure(parent));
   const LayerDirectory& top = directory.merged.front();
   const Source source = TRY(open_part(top));
   CopyOptions options = options_for(nullptr);
@@ -195,6 +222,10 @@ Result<void> CopyUp::ensure_upper(Directory& directory) {
 // In the upper, and marked as holding what has an origin.
 Result<void> CopyUp::make_ready(Directory& directory) {
   TRY(ensure_upper(directory));
+  return mark_impure(directory);
+}
+
+Result<void> CopyUp::mark_impure(Directory& directory) {
   const std::lock_guard lock(directory.making);
   if (directory.impure) return {};
   const int upper = directory.upper->get();

@@ -15,7 +15,7 @@ import {
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import { type CopyUpResult, copyUp, type LayerStack, mountOverlay } from '../../lib/index.ts';
+import { type CopyUpResult, copyUp, type LayerStack, mountOverlay, whichLayer } from '../../lib/index.ts';
 import { importTypeScript, runChild } from '../support/child.ts';
 import { expectRefusal } from '../support/refusal.ts';
 import { afterThisTest, describeOn, type Scratch } from '../support/scratch.ts';
@@ -228,6 +228,23 @@ describeOn(['tmpfs', 'ext4'], 'copyUp, whatever happens meanwhile', (scratch) =>
     const { size, blocks } = statSync(join(upper, 'huge'));
     expect([result?.bytes, size]).toEqual([4096n, 2 ** 40]);
     expect(blocks).toBeLessThan(64);
+  });
+
+  it('goes as deep as a tree does, and no deeper, however long the path', async () => {
+    const { stack, lower, upper } = layers(scratch);
+    await expect(all(stack, `${'a/'.repeat(100_000)}leaf`)).rejects.toMatchObject({ code: 'ENOENT' });
+    const depth = 3000;
+    const script = `import os, sys
+os.chdir(sys.argv[1])
+for i in range(${depth}):
+    os.mkdir('a')
+    os.chdir('a')
+open('leaf', 'w').write('deep')`;
+    execFileSync('python3', ['-c', script, lower]);
+    const path = `${'a/'.repeat(depth)}leaf`;
+    expect(await all(stack, path)).toMatchObject([{ path, bytes: 4n }]);
+    expect(await whichLayer(stack, path)).toMatchObject({ place: { layer: 'upper', path } });
+    execFileSync('rm', ['-rf', lower, upper]);
   });
 
   it('stops when it is aborted, at any moment, with nothing half-done', async () => {
