@@ -60,7 +60,10 @@ Result<CopyUpStaging> CopyUpStaging::in_upper(int upper) {
     staging.made_ = TRY(make_if_missing(upper, kInUpper, 0700));
     staging.directory_ = TRY(open_directory_at(upper, kInUpper, O_PATH));
     staging.restores_times_ = staging.made_;
-    staging.readable_ = TRY(lock_work_directory({TRY(duplicate(staging.directory_.get())), kInUpper, {}}));
+    auto locked = lock_work_directory({TRY(duplicate(staging.directory_.get())), kInUpper, {}});
+    // Whoever was faster works in it, and takes it away.
+    if (!locked && locked.error().err == EWOULDBLOCK) staging.made_ = false;
+    staging.readable_ = TRY(std::move(locked));
     // Whoever had the lock may have removed the directory when he was done.
     struct stat st {};
     if (sys::fstatat(staging.directory_.get(), "", &st, AT_EMPTY_PATH) != 0) return failed("fstatat");
