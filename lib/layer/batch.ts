@@ -72,6 +72,13 @@ export function packPaths(paths: readonly PathLike[], name: string): PackedPaths
   return { count: paths.length, packed, at: (index) => pathInLayer(paths[index] as PathLike, name) };
 }
 
+/** One path, or many. */
+export function packPathOrPaths(paths: PathLike | readonly PathLike[]): PackedPaths {
+  if (Array.isArray(paths)) return packPaths(paths, 'paths');
+  const path = pathInLayer(paths as PathLike, 'path');
+  return { count: 1, packed: Buffer.concat([path, Buffer.of(0)]), at: () => path };
+}
+
 /** What an error of a batch carries beside all else. */
 export interface BatchProgress<Outcome> {
   /** What became of each path, in their order; `undefined`: it was not come to, or is the one that failed. */

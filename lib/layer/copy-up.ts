@@ -6,13 +6,22 @@ import { binding } from '../addon.ts';
 import { cancellable } from '../cancel.ts';
 import { invalidArgument, OverlayError } from '../errors.ts';
 import { kernelFeatures, probeRungs } from '../inspect/kernel.ts';
-import type { NativeCopyUpBatch, NativeCopyUpError, NativeRef, NativeStack } from '../native/binding.ts';
+import type {
+  NativeCancel,
+  NativeCopyUpBatch,
+  NativeCopyUpError,
+  NativeCopyUpStep,
+  NativePaths,
+  NativeRef,
+  NativeStack,
+} from '../native/binding.ts';
 import { nativeDetails } from '../native-errors.ts';
 import { showPath } from '../paths.ts';
 import type { DirRef, Finding, LayerSource, LayerStack, PathLike } from '../types.ts';
+import { packPathOrPaths } from './batch.ts';
 import { explainCopyUp, inUseUnknown } from './copy-up-errors.ts';
 import { type CopyUpOptions, CopyUpStream, checkCopyUpOptions, withProgress } from './copy-up-stream.ts';
-import { checkStack, pathInLayer, settleStack } from './stack.ts';
+import { checkStack, settleStack } from './stack.ts';
 import { whichLayer } from './which-layer.ts';
 
 /**
@@ -52,7 +61,7 @@ export function copyUp(
 ): CopyUpStream {
   const check = () => ({
     stack: checkStack(stack),
-    paths: pathsInside(paths),
+    paths: packPathOrPaths(paths).packed,
     options: checkCopyUpOptions(options),
   });
   // Checked at once, so that a relative path means what it means now; said when the stream is asked.
@@ -68,15 +77,9 @@ export function copyUp(
   return new CopyUpStream((unverified) => carryOut(checked(), unverified), false);
 }
 
-/** Paths of the merged view, as names alone. */
-export function pathsInside(paths: PathLike | readonly PathLike[]): readonly Buffer[] {
-  if (!Array.isArray(paths)) return [pathInLayer(paths as PathLike, 'paths')];
-  return Array.from(paths, (path: PathLike, index) => pathInLayer(path, `paths[${index}]`));
-}
-
 interface Checked {
   readonly stack: ReturnType<typeof checkStack>;
-  readonly paths: readonly Buffer[];
+  readonly paths: NativePaths;
   readonly options: ReturnType<typeof checkCopyUpOptions>;
 }
 
@@ -90,6 +93,7 @@ async function* carryOut(
   const { native } = await settleStack(stack);
   if (native.index && native.work === undefined) throw explainCopyUp({ refusal: 'work-needed' });
   const features = await kernelFeatures();
+  const counts = binding().newProgress();
   const order = {
     paths,
     recursive,
@@ -97,24 +101,25 @@ async function* carryOut(
     rungs: probeRungs(features),
     detachedLayers: features.detachedLayers,
     canTellInUse: features.initialUserNamespace,
+    progress: counts,
   };
-  const opened = await binding().openCopyUp(native, order).catch(explain);
-  const { session } = opened;
-  if (opened.inUseUnknown !== '') unverified.push(inUseUnknown(opened.inUseUnknown));
+  const told = <T>(verb: (token: NativeCancel) => Promise<T>): Promise<T> =>
+    cancellable(signal, (token) => withProgress(progress, () => binding().readProgress(counts), verb(token)));
+  const first = await told((token) => binding().startCopyUp(native, order, token).catch(explain));
+  const { session } = first;
+  if (first.inUseUnknown !== '') unverified.push(inUseUnknown(first.inUseUnknown));
   try {
-    while (true) {
-      const batch = await cancellable(signal, (token) =>
-        withProgress(progress, () => binding().copyUpProgress(session), binding().nextCopyUp(session, token)),
-      );
+    for (let batch: NativeCopyUpStep = first; ; ) {
       if (batch.methods.length > 0) yield batch;
       if (batch.error !== undefined) {
         signal?.throwIfAborted();
         throw await explainPath(batch.error, native);
       }
-      if (!batch.more) return;
+      if (!batch.more || session === undefined) return;
+      batch = await told((token) => binding().nextCopyUp(session, token));
     }
   } finally {
-    await binding().closeCopyUp(session);
+    if (session !== undefined) await binding().closeCopyUp(session);
   }
 }
 

@@ -5,7 +5,7 @@
 import { binding } from '../addon.ts';
 import { directoryRef } from '../paths.ts';
 import type { DirRef, PathLike } from '../types.ts';
-import { checkOptions, type LayerOptions, packPaths, runBatch, xattrPrefix } from './batch.ts';
+import { checkOptions, type LayerOptions, packPathOrPaths, runBatch, xattrPrefix } from './batch.ts';
 
 /**
  * How a directory is marked. `xattr`: `overlay.opaque=y`, the only one that the kernel honours. `fuse-overlayfs`:
@@ -120,7 +120,7 @@ async function inDirectories(
 ): Promise<readonly (OpaqueForm | false)[]> {
   const { userxattr, signal } = checkOptions(options, {});
   const ref = directoryRef(layer, 'layer');
-  const packed = Array.isArray(paths) ? packPaths(paths, 'paths') : packPaths([paths as PathLike], 'path');
+  const packed = packPathOrPaths(paths);
   const prefix = await xattrPrefix(userxattr);
   const { outcomes } = await runBatch(packed, words, signal, (cancel) =>
     binding()[verb](ref, packed.packed, prefix, cancel),

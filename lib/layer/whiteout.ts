@@ -14,7 +14,7 @@ import {
   checkOptions,
   explainFailure,
   type LayerOptions,
-  type PackedPaths,
+  packPathOrPaths,
   packPaths,
   runBatch,
   xattrPrefix,
@@ -41,7 +41,10 @@ export interface WhiteoutOptions extends LayerOptions {
    * on btrfs. Default false.
    */
   readonly share?: boolean;
-  /** Replaces a file or an empty directory of that name, in one step. Default false: `EEXIST`. */
+  /**
+   * Replaces a file or an empty directory of that name, in one step. Default false: `EEXIST`. A process that is killed at that
+   * very moment leaves a whiteout, or what stood there, under a name that begins with `.overlayfs-whiteout-`.
+   */
   readonly replace?: boolean;
 }
 
@@ -236,9 +239,7 @@ async function ofForms(
 ): Promise<readonly (WhiteoutForm | false)[]> {
   const { userxattr, signal } = checkOptions(options, {});
   const ref = directoryRef(layer, 'layer');
-  const packed: PackedPaths = Array.isArray(paths)
-    ? packPaths(paths, 'paths')
-    : packPaths([paths as PathLike], 'path');
+  const packed = packPathOrPaths(paths);
   const prefix = await xattrPrefix(userxattr);
   const words = [false, 'device', 'xattr', 'aufs'] as const;
   const { outcomes } = await runBatch(packed, words, signal, (cancel) =>

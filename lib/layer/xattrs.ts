@@ -13,6 +13,7 @@ import {
   checkOptions,
   type LayerOptions,
   type PackedPaths,
+  packPathOrPaths,
   packPaths,
   runBatch,
   xattrPrefix,
@@ -158,7 +159,8 @@ export async function stripOverlayXattrs(
     recursive: boolean,
     unescape: boolean,
   });
-  const { ref, packed } = located(layer, Array.isArray(paths) ? paths : [paths as PathLike]);
+  const ref = directoryRef(layer, 'layer');
+  const packed = packPathOrPaths(paths);
   const prefix = await xattrPrefix(userxattr);
   const { batch } = await runBatch(packed, done, signal, (cancel) =>
     binding().stripOverlayXattrs(ref, packed.packed, prefix, unescaping, recursive, cancel),
@@ -172,8 +174,7 @@ function located(
   paths: PathLike | readonly PathLike[] | undefined,
 ): { ref: NativeRef; packed: PackedPaths } {
   if (paths !== undefined) {
-    const packed = Array.isArray(paths) ? packPaths(paths, 'paths') : packPaths([paths as PathLike], 'path');
-    return { ref: directoryRef(layer, 'layer'), packed };
+    return { ref: directoryRef(layer, 'layer'), packed: packPathOrPaths(paths) };
   }
   const ref = directoryRef(layer, 'path');
   if (typeof ref === 'number') return { ref, packed: packPaths(['/'], 'path') };

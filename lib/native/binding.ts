@@ -464,12 +464,19 @@ export interface NativeCopyUpError extends NativeError {
 
 /** What is to be copied up without a mount. */
 export interface NativeCopyUpOrder {
-  readonly paths: readonly Buffer[];
+  readonly paths: NativePaths;
   readonly recursive: boolean;
   readonly concurrency: number;
   readonly rungs: readonly Rung[];
   readonly detachedLayers: boolean;
   readonly canTellInUse: boolean;
+  readonly progress: NativeProgress;
+}
+
+/** One batch: `error` is what ended it, after these results. */
+export interface NativeCopyUpStep extends NativeCopyUpBatch {
+  readonly more: boolean;
+  readonly error?: NativeCopyUpError;
 }
 
 /** A copy-up under way: locks and staging directory are held until `closeCopyUp`, or with the environment. */
@@ -615,17 +622,14 @@ export interface Binding {
   upperInUse(ref: NativeRef, rung: Rung, detachedLayers: boolean): Promise<'no' | 'upper' | 'unknown'>;
   /** A path as names alone: no leading slash, no `.`, no `..`. */
   whichLayer(stack: NativeStack, path: Buffer): Promise<NativeWhichLayer>;
-  /** Rejects with {@link NativeCopyUpError}. */
-  openCopyUp(
+  /** With the first batch, since most need no other: there is a session if there is more. Rejects with {@link NativeCopyUpError}. */
+  startCopyUp(
     stack: NativeStack,
     order: NativeCopyUpOrder,
-  ): Promise<{ readonly session: NativeCopyUp; readonly inUseUnknown: string }>;
-  /** `error` is what ended it, after the results; one call at a time. */
-  nextCopyUp(
-    session: NativeCopyUp,
     cancel: NativeCancel,
-  ): Promise<NativeCopyUpBatch & { readonly more: boolean; readonly error?: NativeCopyUpError }>;
-  copyUpProgress(session: NativeCopyUp): { readonly entries: number; readonly bytes: bigint };
+  ): Promise<NativeCopyUpStep & { readonly session?: NativeCopyUp; readonly inUseUnknown: string }>;
+  /** One call at a time. */
+  nextCopyUp(session: NativeCopyUp, cancel: NativeCancel): Promise<NativeCopyUpStep>;
   closeCopyUp(session: NativeCopyUp): Promise<void>;
   /** `overlay` is a handle, or any directory of an overlay, which then is the root; `paths` are ended by NUL bytes. */
   openMountedCopyUp(

@@ -6,13 +6,13 @@ import { constants } from 'node:os';
 import { binding } from '../addon.ts';
 import { cancellable } from '../cancel.ts';
 import { fileError } from '../errors.ts';
+import { packPathOrPaths } from '../layer/batch.ts';
 import {
   type CopyUpOptions,
   CopyUpStream,
   checkCopyUpOptions,
   withProgress,
 } from '../layer/copy-up-stream.ts';
-import { pathInLayer } from '../layer/stack.ts';
 import type { NativeCopyUpBatch, NativeHandle, NativeRef } from '../native/binding.ts';
 import { explainNative, isNativeError, whatFailed } from '../native-errors.ts';
 import { showPath } from '../paths.ts';
@@ -30,7 +30,7 @@ export function copyUpMounted(
   around: Around,
 ): CopyUpStream {
   const { recursive, concurrency, signal, progress: tell } = checkCopyUpOptions(options);
-  const packed = packPaths(paths);
+  const { packed } = packPathOrPaths(paths);
   async function* batches(): AsyncGenerator<NativeCopyUpBatch, void, void> {
     signal?.throwIfAborted();
     const progress = binding().newProgress();
@@ -52,15 +52,6 @@ export function copyUpMounted(
     }
   }
   return new CopyUpStream(batches, true);
-}
-
-function packPaths(paths: PathLike | readonly PathLike[]): Buffer {
-  const all = Array.isArray(paths) ? paths : [paths as PathLike];
-  const end = Buffer.from([0]);
-  return Buffer.concat(
-    // Not flatMap(), which skips the holes of a sparse array.
-    Array.from(all, (path: PathLike, index) => [pathInLayer(path, `paths[${index}]`), end]).flat(),
-  );
 }
 
 function explainFile(error: unknown): unknown {

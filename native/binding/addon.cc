@@ -56,9 +56,8 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   verb("decodeOverlayXattr", decode_overlay_xattr_verb);
   verb("upperInUse", upper_in_use_verb);
   verb("whichLayer", which_layer_verb);
-  verb("openCopyUp", open_copy_up_verb);
+  verb("startCopyUp", start_copy_up_verb);
   verb("nextCopyUp", next_copy_up_verb);
-  verb("copyUpProgress", copy_up_progress_verb);
   verb("closeCopyUp", close_copy_up_verb);
   verb("openMergedView", open_merged_view_verb);
   verb("closeMergedView", close_merged_view_verb);

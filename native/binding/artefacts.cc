@@ -9,16 +9,6 @@
 namespace overlayfs {
 namespace {
 
-// Paths in one buffer, each ended by a NUL: reading 100,000 strings one by one would take longer than the
-// work.
-std::vector<std::string> paths_from(const Napi::Value& value) {
-  const std::string packed = bytes_from(value);
-  std::vector<std::string> paths;
-  for (size_t at = 0, end; (end = packed.find('\0', at)) != std::string::npos; at = end + 1)
-    paths.push_back(packed.substr(at, end - at));
-  return paths;
-}
-
 // Values in one buffer, each behind its length (u32, little-endian).
 std::vector<std::string> values_from(const Napi::Value& value) {
   const std::string packed = bytes_from(value);

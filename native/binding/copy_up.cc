@@ -1,7 +1,6 @@
 #include "../core/copy_up.h"
 
-#include <cstring>
-
+#include "copy_up_batch.h"
 #include "promise.h"
 #include "verbs.h"
 
@@ -44,46 +43,31 @@ CopyUpOrder order_from(const Napi::Value& value) {
   CopyUpOrder order;
   if (!value.IsObject()) return order;
   const auto js = value.As<Napi::Object>();
-  order.paths = each(get(js, "paths"), bytes_from);
+  order.paths = paths_from(get(js, "paths"));
   order.recursive = truth(get(js, "recursive"));
   if (const Napi::Value threads = get(js, "concurrency"); threads.IsNumber())
     order.threads = threads.As<Napi::Number>().Uint32Value();
   order.rungs = each(get(js, "rungs"), rung_from);
   order.detached_layers = truth(get(js, "detachedLayers"));
   order.can_tell_in_use = truth(get(js, "canTellInUse"));
+  order.progress = progress_from(get(js, "progress"));
   return order;
 }
 
-// The order of `methods` in lib/layer/copy-up-stream.ts.
-uint8_t method_code(const CopyUpResult& result) {
-  constexpr uint8_t skipped = 5;
-  return result.data ? static_cast<uint8_t>(result.data->method) : skipped;
+CopyUpRow row_of(CopyUpResult& result) {
+  CopyUpRow row{.path = std::move(result.path), .reason = std::move(result.reason)};
+  if (!result.data) return row;
+  row.method = static_cast<CopyUpMethod>(result.data->method);
+  row.bytes = result.data->bytes;
+  row.cloned = result.data->cloned();
+  return row;
 }
 
-Napi::Value batch_to_js(Napi::Env env, const CopyUpBatch& batch) {
-  const std::vector<CopyUpResult>& results = batch.results;
-  auto methods = Napi::Uint8Array::New(env, results.size()),
-       cloned = Napi::Uint8Array::New(env, results.size());
-  auto bytes = Napi::BigUint64Array::New(env, results.size());
-  auto reasons = Napi::Array::New(env);
-  std::string paths;
-  for (size_t i = 0; i < results.size(); ++i) {
-    paths.append(results[i].path).push_back('\0');
-    methods[i] = method_code(results[i]);
-    cloned[i] = results[i].data && results[i].data->cloned() ? 1 : 0;
-    bytes[i] = results[i].data ? results[i].data->bytes : 0;
-    if (results[i].reason.empty()) continue;
-    auto reason = Napi::Array::New(env, 2);
-    reason.Set(0u, static_cast<double>(i));
-    reason.Set(1u, bytes_to_js(env, results[i].reason));
-    reasons.Set(reasons.Length(), reason);
-  }
-  auto js = Napi::Object::New(env);
-  js.Set("paths", bytes_to_js(env, paths));
-  js.Set("methods", methods);
-  js.Set("bytes", bytes);
-  js.Set("cloned", cloned);
-  js.Set("reasons", reasons);
+Napi::Object batch_to_js(Napi::Env env, CopyUpBatch& batch) {
+  std::vector<CopyUpRow> rows;
+  rows.reserve(batch.results.size());
+  for (CopyUpResult& result : batch.results) rows.push_back(row_of(result));
+  auto js = copy_up_batch_to_js(env, rows);
   js.Set("more", batch.more);
   if (batch.error) js.Set("error", refused_to_js(env, *batch.error, batch.refusal));
   return js;
@@ -93,42 +77,43 @@ Session session_from(const Napi::Value& value) { return *value.As<Napi::External
 
 }  // namespace
 
-Napi::Value open_copy_up_verb(const Napi::CallbackInfo& info) {
-  struct Opened {
+Napi::Value start_copy_up_verb(const Napi::CallbackInfo& info) {
+  const Cancel cancel = cancel_from(info[2]);
+  struct Started {
     Result<Session> session = SysError{};
     CopyUpRefusal refusal = CopyUpRefusal::none;
+    std::string in_use_unknown;
+    CopyUpBatch batch;
   };
   return run(
       info.Env(),
-      [stack = stack_from(info[0]), order = order_from(info[1])] {
-        Opened opened;
-        opened.session = CopyUp::open(stack, order, &opened.refusal);
-        return opened;
+      [stack = stack_from(info[0]), order = order_from(info[1]), cancel] {
+        Started started;
+        started.session = CopyUp::open(stack, order, &started.refusal);
+        if (!started.session) return started;
+        Session& session = *started.session;
+        started.in_use_unknown = session->in_use_unknown();
+        started.batch = session->next(cancel);
+        if (!started.batch.more)
+          session.reset();  // takes the staging directory away, and lets go of the locks
+        return started;
       },
-      [](Napi::Env env, Opened& opened) -> Settled {
-        if (!opened.session) return {false, refused_to_js(env, opened.session.error(), opened.refusal)};
-        auto js = Napi::Object::New(env);
-        js.Set("inUseUnknown", (*opened.session)->in_use_unknown());
-        js.Set("session", owned_to_js(env, *std::move(opened.session)));
+      [](Napi::Env env, Started& started) -> Settled {
+        if (!started.session) return {false, refused_to_js(env, started.session.error(), started.refusal)};
+        auto js = batch_to_js(env, started.batch);
+        js.Set("inUseUnknown", started.in_use_unknown);
+        if (*started.session) js.Set("session", owned_to_js(env, *std::move(started.session)));
         return {true, js};
       });
 }
 
 Napi::Value next_copy_up_verb(const Napi::CallbackInfo& info) {
+  const Cancel cancel = cancel_from(info[1]);
   return run(
-      info.Env(),
-      [session = session_from(info[0]), cancel = cancel_from(info[1])] { return session->next(cancel); },
-      [](Napi::Env env, const CopyUpBatch& batch) -> Settled {
+      info.Env(), [session = session_from(info[0]), cancel] { return session->next(cancel); },
+      [](Napi::Env env, CopyUpBatch& batch) -> Settled {
         return {true, batch_to_js(env, batch)};
       });
-}
-
-Napi::Value copy_up_progress_verb(const Napi::CallbackInfo& info) {
-  const Session session = session_from(info[0]);
-  auto js = Napi::Object::New(info.Env());
-  js.Set("entries", static_cast<double>(session->entries()));
-  js.Set("bytes", Napi::BigInt::New(info.Env(), session->bytes()));
-  return js;
 }
 
 Napi::Value close_copy_up_verb(const Napi::CallbackInfo& info) {
@@ -136,7 +121,7 @@ Napi::Value close_copy_up_verb(const Napi::CallbackInfo& info) {
   return run_result(
       info.Env(),
       [session = std::exchange(held, nullptr)]() mutable -> Result<bool> {
-        session.reset();  // takes the staging directory away, and lets go of the locks
+        session.reset();
         return true;
       },
       undefined_to_js);

@@ -51,13 +51,6 @@ CopyUpRow row_of(MountedEntry& entry) {
           .reason = reason_of(entry.outcome)};
 }
 
-std::vector<std::string> split(const std::string& paths) {
-  std::vector<std::string> split;
-  for (size_t at = 0; at < paths.size(); at += split.back().size() + 1)
-    split.emplace_back(paths.c_str() + at);
-  return split;
-}
-
 }  // namespace
 
 Napi::Value open_mounted_copy_up_verb(const Napi::CallbackInfo& info) {
@@ -73,18 +66,18 @@ Napi::Value open_mounted_copy_up_verb(const Napi::CallbackInfo& info) {
       .progress = progress_from(get(js, "progress"))};
   return run_result(
       info.Env(),
-      [live, ref, options, paths = bytes_from(info[1])]() -> Result<Run> {
+      [live, ref, options, paths = paths_from(info[1])]() -> Result<Run> {
         Fd root = TRY(live ? open_root(*live) : open_overlay(ref));
-        return std::make_shared<MountedCopyUp>(std::move(root), split(paths), options);
+        return std::make_shared<MountedCopyUp>(std::move(root), paths, options);
       },
       [](Napi::Env env, Run opened) -> Napi::Value { return owned_to_js(env, std::move(opened)); });
 }
 
 Napi::Value next_mounted_copy_up_verb(const Napi::CallbackInfo& info) {
+  const Cancel cancel = cancel_from(info[1]);
   return run_result(
       info.Env(),
-      [run = *info[0].As<Napi::External<Run>>().Data(),
-       cancel = cancel_from(info[1])]() -> Result<std::vector<MountedEntry>> {
+      [run = *info[0].As<Napi::External<Run>>().Data(), cancel]() -> Result<std::vector<MountedEntry>> {
         if (run == nullptr) return SysError{EBADF, "openat2", "closed", {}, {}};
         return run->next(cancel);
       },

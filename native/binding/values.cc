@@ -68,6 +68,14 @@ std::string bytes_from(const Napi::Value& value) {
   return {reinterpret_cast<const char*>(array.Data()), array.ByteLength()};
 }
 
+std::vector<std::string> paths_from(const Napi::Value& value) {
+  const std::string packed = bytes_from(value);
+  std::vector<std::string> paths;
+  for (size_t at = 0, end; (end = packed.find('\0', at)) != std::string::npos; at = end + 1)
+    paths.push_back(packed.substr(at, end - at));
+  return paths;
+}
+
 DirectoryRef directory_from(const Napi::Value& value) {
   if (value.IsNumber()) return {{}, value.As<Napi::Number>().Int32Value()};
   return {bytes_from(value), -1};

@@ -37,7 +37,10 @@ auto each(const Napi::Value& value, Read read) {
   return items;
 }
 
-std::string bytes_from(const Napi::Value& value);       // Uint8Array
+std::string bytes_from(const Napi::Value& value);  // Uint8Array
+// Paths in one buffer, each ended by a NUL: reading 100,000 strings one by one would take longer than the
+// work.
+std::vector<std::string> paths_from(const Napi::Value& value);
 DirectoryRef directory_from(const Napi::Value& value);  // Uint8Array | number
 std::vector<DirectoryRef> directories_from(const Napi::Value& value);
 std::vector<OverlayOption> options_from(const Napi::Value& value);  // [key, Uint8Array | null][]

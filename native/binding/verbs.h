@@ -73,9 +73,8 @@ Napi::Value upper_in_use_verb(const Napi::CallbackInfo& info);
 // which_layer.cc
 Napi::Value which_layer_verb(const Napi::CallbackInfo& info);
 // copy_up.cc
-Napi::Value open_copy_up_verb(const Napi::CallbackInfo& info);
+Napi::Value start_copy_up_verb(const Napi::CallbackInfo& info);
 Napi::Value next_copy_up_verb(const Napi::CallbackInfo& info);
-Napi::Value copy_up_progress_verb(const Napi::CallbackInfo& info);  // synchronous
 Napi::Value close_copy_up_verb(const Napi::CallbackInfo& info);
 
 // merged_view.cc

@@ -39,6 +39,7 @@ struct CopyUp::Turn {
 
 CopyUp::CopyUp(MergedLayers layers, CopyUpOrder order)
     : layers_(std::move(layers)), order_(std::move(order)) {
+  if (!order_.progress) order_.progress = std::make_shared<ProgressCounts>();
   for (std::string& path : order_.paths)
     tasks_.push_back({.order = ordered_++, .path = std::move(path), .parent = {}, .list = {}});
 }
@@ -53,17 +54,18 @@ Result<std::shared_ptr<CopyUp>> CopyUp::open(const LayerStack& stack, CopyUpOrde
 
 Result<void> CopyUp::prepare(CopyUpRefusal* refusal) {
   const LayerStack& stack = layers_.stack();
+  const OpenLayer layer = TRY(open_identified(*stack.upper));
   const int upper = layers_.root_of(0)->get();
   std::optional<OpenLayer> work;
   if (stack.work) {
     work = TRY(open_identified(*stack.work));
     *refusal = CopyUpRefusal::work_on_other_mount;
-    if (TRY(identify(upper, stack.upper->shown())).mount_id != work->identity.mount_id)
+    if (layer.identity.mount_id != work->identity.mount_id)
       return SysError{EXDEV, "statx", {}, work->path, {}};
     *refusal = CopyUpRefusal::work_locked;
     lock_ = TRY(lock_work_directory(*work));
   }
-  TRY(check_in_use(work ? &*work : nullptr, refusal));
+  TRY(check_in_use(layer, work ? &*work : nullptr, refusal));
 
   *refusal = CopyUpRefusal::has_index;
   struct stat st {};
@@ -88,8 +90,7 @@ Result<void> CopyUp::prepare(CopyUpRefusal* refusal) {
   return {};
 }
 
-Result<void> CopyUp::check_in_use(const OpenLayer* work, CopyUpRefusal* refusal) {
-  const OpenLayer upper = TRY(open_identified(*layers_.stack().upper));
+Result<void> CopyUp::check_in_use(const OpenLayer& upper, const OpenLayer* work, CopyUpRefusal* refusal) {
   in_use_ = {InUse::unknown, "inside a user namespace the kernel does not tell"};
   if (!order_.can_tell_in_use) return {};
   // Where the kernel lacks a rung, the next one may still be able to ask.
@@ -164,7 +165,7 @@ void CopyUp::finish(Turn& turn, const Task& task, Result<std::optional<CopyUpRes
     turn.batch.refusal = refusal;
   } else if (outcome && outcome->has_value()) {
     turn.batch.results.push_back(**std::move(outcome));
-    entries_.fetch_add(1, std::memory_order_relaxed);
+    order_.progress->entries.fetch_add(1, std::memory_order_relaxed);
   }
   if (turn.waiting > 0) changed_.notify_all();
 }

@@ -2,7 +2,6 @@
 // of the kernel).
 #pragma once
 
-#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -18,6 +17,7 @@
 #include "in_use.h"
 #include "layer_stack.h"
 #include "merged_lookup.h"
+#include "progress.h"
 
 namespace overlayfs {
 
@@ -28,6 +28,7 @@ struct CopyUpOrder {
   std::vector<Rung> rungs;  // by which the kernel is asked whether the upper is in use
   bool detached_layers = false;
   bool can_tell_in_use = true;  // false inside a user namespace, where it always says free
+  Progress progress;            // may be null
 };
 
 // What refuses a copy-up, before anything of it is done or for one path.
@@ -70,8 +71,6 @@ class CopyUp {
 
   // Why it is not known whether the upper is in use; empty: it is known.
   const std::string& in_use_unknown() const { return in_use_.reason; }
-  uint64_t entries() const { return entries_.load(std::memory_order_relaxed); }
-  uint64_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
 
  private:
   // A directory of the merged view, and its counterpart in the upper as soon as there is one.
@@ -99,7 +98,7 @@ class CopyUp {
 
   CopyUp(MergedLayers layers, CopyUpOrder order);
   Result<void> prepare(CopyUpRefusal* refusal);
-  Result<void> check_in_use(const OpenLayer* work, CopyUpRefusal* refusal);
+  Result<void> check_in_use(const OpenLayer& upper, const OpenLayer* work, CopyUpRefusal* refusal);
 
   // The queue that the threads of a turn share: copy_up.cc.
   void work(Turn& turn);
@@ -142,8 +141,6 @@ class CopyUp {
 
   std::mutex resolving_;  // of the directories that are known
   std::map<std::string, DirectoryPtr> directories_;
-
-  std::atomic<uint64_t> entries_ = 0, bytes_ = 0;
 };
 
 }  // namespace overlayfs

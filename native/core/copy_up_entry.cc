@@ -242,7 +242,7 @@ CopyOptions CopyUp::options_for(const Cancel& cancel) {
   CopyOptions options;
   options.metadata.private_prefix = layers_.stack().xattr_prefix();
   options.metadata.protattr = true;
-  options.control = {cancel, &bytes_};
+  options.control = {cancel, &order_.progress->bytes};
   options.staging = staging_->directory();
   return options;
 }
