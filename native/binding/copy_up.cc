@@ -79,6 +79,7 @@ Session session_from(const Napi::Value& value) { return *value.As<Napi::External
 
 Napi::Value start_copy_up_verb(const Napi::CallbackInfo& info) {
   const Cancel cancel = cancel_from(info[2]);
+  ExitGate::of(info.Env()).cancel_at_exit(cancel);
   struct Started {
     Result<Session> session = SysError{};
     CopyUpRefusal refusal = CopyUpRefusal::none;
@@ -109,6 +110,7 @@ Napi::Value start_copy_up_verb(const Napi::CallbackInfo& info) {
 
 Napi::Value next_copy_up_verb(const Napi::CallbackInfo& info) {
   const Cancel cancel = cancel_from(info[1]);
+  ExitGate::of(info.Env()).cancel_at_exit(cancel);
   return run(
       info.Env(), [session = session_from(info[0]), cancel] { return session->next(cancel); },
       [](Napi::Env env, CopyUpBatch& batch) -> Settled {

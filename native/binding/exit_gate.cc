@@ -128,6 +128,13 @@ bool ExitGate::closed() {
   return closed_;
 }
 
+void ExitGate::cancel_at_exit(const Cancel& cancel) {
+  if (!cancel) return;
+  const std::lock_guard lock(mutex_);
+  std::erase_if(cancelled_at_exit_, [](const auto& known) { return known.expired(); });
+  cancelled_at_exit_.push_back(cancel);
+}
+
 LiveMountPtr ExitGate::add(std::unique_ptr<LiveMount> mount) {
   LiveMountPtr shared = std::move(mount);
   shared->gate = shared_from_this();
@@ -179,6 +186,9 @@ std::vector<ExitOutcome> ExitGate::close() {
   {
     std::unique_lock lock(mutex_);
     closed_ = true;
+    for (const auto& known : cancelled_at_exit_) {
+      if (const Cancel cancel = known.lock()) cancel->store(true, std::memory_order_relaxed);
+    }
     idle_.wait_for(lock, kPatience, [this] { return at_work_ == 0; });
   }
   std::vector<LiveMountPtr> ours;

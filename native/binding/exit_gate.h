@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "../core/cancel.h"
 #include "../core/overlay_mount.h"
 #include "../core/overlay_unmount.h"
 
@@ -75,6 +76,9 @@ class ExitGate : public std::enable_shared_from_this<ExitGate> {
   // 0, or why it was not started: ECANCELED, the gate is closed; EAGAIN, there is no thread to be had.
   int start(Napi::Env env, std::unique_ptr<Job> job);
 
+  // Work that may end half-way need not be waited for: this is set when the gate closes.
+  void cancel_at_exit(const Cancel& cancel);
+
   LiveMountPtr add(std::unique_ptr<LiveMount> mount);
   bool closed();
 
@@ -90,8 +94,9 @@ class ExitGate : public std::enable_shared_from_this<ExitGate> {
   std::condition_variable idle_;
   bool closed_ = false;
   bool torn_down_ = false;  // the threadsafe function must not be called again
-  int at_work_ = 0;         // jobs on our threads
-  int unsettled_ = 0;       // jobs that keep the event loop alive; JavaScript thread only
+  std::vector<std::weak_ptr<Cancel::element_type>> cancelled_at_exit_;
+  int at_work_ = 0;    // jobs on our threads
+  int unsettled_ = 0;  // jobs that keep the event loop alive; JavaScript thread only
   napi_threadsafe_function settle_ = nullptr;
 };
 

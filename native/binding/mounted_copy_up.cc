@@ -75,6 +75,7 @@ Napi::Value open_mounted_copy_up_verb(const Napi::CallbackInfo& info) {
 
 Napi::Value next_mounted_copy_up_verb(const Napi::CallbackInfo& info) {
   const Cancel cancel = cancel_from(info[1]);
+  ExitGate::of(info.Env()).cancel_at_exit(cancel);
   return run_result(
       info.Env(),
       [run = *info[0].As<Napi::External<Run>>().Data(), cancel]() -> Result<std::vector<MountedEntry>> {

@@ -1,10 +1,10 @@
 // Many workers at once, each mounting and unmounting. argv[2]: { rounds, terminate, layers: one set for each worker }.
 // With `terminate` the main thread ends each of them at some moment of its own. Prints which of our descriptors are left open.
 import { once } from 'node:events';
-import { constants, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { mountOverlay } from '../../../dist/index.js';
+import { openInAnyThread } from './descriptors.mjs';
 
 async function work({ lower, upper, work, target }) {
   for (let i = 0; i < 10; i++) {
@@ -30,23 +30,10 @@ async function supervise(layers, terminate) {
   if (code !== 0 && !terminate) throw new Error(`a worker ended with ${code}`);
 }
 
-// Directories, and what is only located: a file that Node.js is opening when its worker is terminated it leaves open.
-function ofOurs(fd) {
-  try {
-    const [, flags] = /^flags:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'));
-    const O_PATH = 0o10000000;
-    return Number.parseInt(flags, 8) & (O_PATH | constants.O_DIRECTORY)
-      ? [readlinkSync(`/proc/self/fd/${fd}`)]
-      : [];
-  } catch {
-    return []; // that of this very listing
-  }
-}
-
 if (isMainThread) {
   const { rounds, terminate, layers } = JSON.parse(process.argv[2]);
   for (let i = 0; i < rounds; i++) await Promise.all(layers.map((one) => supervise(one, terminate)));
-  console.log(JSON.stringify(readdirSync('/proc/self/fd').flatMap(ofOurs)));
+  console.log(JSON.stringify(openInAnyThread()));
 } else {
   await work(workerData);
 }
