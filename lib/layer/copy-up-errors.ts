@@ -37,6 +37,11 @@ const refusals: Readonly<
     'upper and work are on different mounts',
     'Put them side by side on one mount',
   ],
+  'work-not-separate': [
+    'ERR_OVERLAY_WORK_NOT_SEPARATE',
+    'upper and work are one directory, or one lies inside the other: no kernel would mount them',
+    'Put them side by side',
+  ],
   'has-index': [
     'ERR_OVERLAY_HAS_INDEX',
     'the work directory has an index, or a hard link would need an entry in one: only the kernel keeps it',

@@ -453,6 +453,7 @@ export type CopyUpRefusal =
   | 'upper-in-use'
   | 'work-in-use'
   | 'work-on-other-mount'
+  | 'work-not-separate'
   | 'has-index'
   | 'work-needed'
   | 'unwritable';

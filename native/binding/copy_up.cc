@@ -23,6 +23,8 @@ const char* refusal_name(CopyUpRefusal refusal) {
       return "work-in-use";
     case CopyUpRefusal::work_on_other_mount:
       return "work-on-other-mount";
+    case CopyUpRefusal::work_not_separate:
+      return "work-not-separate";
     case CopyUpRefusal::has_index:
       return "has-index";
     case CopyUpRefusal::work_needed:

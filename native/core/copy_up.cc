@@ -8,6 +8,7 @@
 #include <set>
 
 #include "features.h"
+#include "layer_check.h"
 #include "proc.h"
 #include "sys.h"
 #include "thread.h"
@@ -62,6 +63,8 @@ Result<void> CopyUp::prepare(CopyUpRefusal* refusal) {
     *refusal = CopyUpRefusal::work_on_other_mount;
     if (layer.identity.mount_id != work->identity.mount_id)
       return SysError{EXDEV, "statx", {}, work->path, {}};
+    *refusal = CopyUpRefusal::work_not_separate;
+    if (!TRY(are_separate(layer, *work))) return SysError{EINVAL, "statx", {}, work->path, {}};
     *refusal = CopyUpRefusal::work_locked;
     lock_ = TRY(lock_work_directory(*work));
   }

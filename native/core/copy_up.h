@@ -39,6 +39,7 @@ enum class CopyUpRefusal {
   upper_in_use,
   work_in_use,
   work_on_other_mount,
+  work_not_separate,
   has_index,    // the work directory has an index, or would need one
   work_needed,  // the upper has been written with an index
   unwritable,   // nothing can be made in the upper's file system

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <map>
 
 #include "mount_info.h"
@@ -90,6 +91,17 @@ Result<Containment> find_containing_lower(const OpenLayer& inner, const std::vec
     }
   }
   return containment;
+}
+
+Result<bool> are_separate(const OpenLayer& one, const OpenLayer& other) {
+  const auto lies_in_directory = [](const OpenLayer& inner, const OpenLayer& outer) -> Result<bool> {
+    const std::vector<DirectoryIdentity> above = TRY(ancestors(inner));
+    return std::any_of(above.begin(), above.end(), [&](const DirectoryIdentity& directory) {
+      return directory.same_directory(outer.identity);
+    });
+  };
+  if (one.identity.same_directory(other.identity) || TRY(lies_in_directory(one, other))) return false;
+  return !TRY(lies_in_directory(other, one));
 }
 
 }  // namespace overlayfs

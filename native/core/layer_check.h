@@ -1,4 +1,5 @@
-// What the kernel would accept in silence: an upper or work directory that lies inside a lower.
+// Directories that lie inside each other: an upper or work directory inside a lower, which the kernel would
+// accept in silence, and upper and work, which it would not.
 #pragma once
 
 #include <optional>
@@ -22,5 +23,8 @@ struct Containment {
 
 // Compared as (superblock, path within the file system), since a bind mount hides the containment from `..`.
 Result<Containment> find_containing_lower(const OpenLayer& inner, const std::vector<OpenLayer>& lower);
+
+// Of two directories on one mount.
+Result<bool> are_separate(const OpenLayer& one, const OpenLayer& other);
 
 }  // namespace overlayfs

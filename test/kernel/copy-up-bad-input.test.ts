@@ -114,6 +114,16 @@ describeOn(['tmpfs'], 'copyUp refuses', (scratch) => {
     await expectRefusal(scratch, 'ERR_OVERLAY_WORK_NEEDED', () => all({ lower, upper }, 'hello'));
   });
 
+  it('a work directory that is the upper, or in it, or around it', async () => {
+    const { stack, upper, work } = layers(scratch);
+    for (const one of [
+      { ...stack, work: upper },
+      { ...stack, work: scratch.directory('upper/inside') },
+      { ...stack, upper: scratch.directory('work/a/b'), work },
+    ])
+      await expectRefusal(scratch, 'ERR_OVERLAY_WORK_NOT_SEPARATE', () => all(one, 'hello'));
+  });
+
   it('a work directory on another mount, and layers that cannot be written', async () => {
     const { stack } = layers(scratch);
     const elsewhere = mount(scratch.path('elsewhere'), '-t', 'tmpfs', 'tmpfs');
