@@ -132,7 +132,8 @@ void ChangeEntries::root() {
     change.source_path = "";
     change.has_source_path = true;
     const auto& options = context_.options;
-    if (options.include.empty() && !any_above(options.exclude, {})) pieces_.records().add(change);
+    const bool included = options.include.empty() || any_above(options.include, {});
+    if (included && !any_above(options.exclude, {})) pieces_.records().add(change);
     return {};
   };
   if (auto looked = look(); !looked) report(std::move(looked).error());

@@ -395,6 +395,7 @@ for i in range(151):
     it('only tells what it would do, with dryRun', async () => {
       const { stack, target } = await changed(scratch, tree, (merged) => {
         edit(merged);
+        write(merged, 'added', 'new');
         renameSync(join(merged, 'd'), join(merged, 't'));
         write(merged, 't/in-the-old', 'x');
       });
