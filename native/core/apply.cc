@@ -130,7 +130,8 @@ class ApplyRun {
       const bool missing = !source && source.error().err == ENOENT && is_forced(at) && !directory;
       if (!source && !missing) return std::move(source).error();
       if (directory) return How::move;
-      if (!missing && !change.fields && !change.link_group && !is_forced(at)) {
+      const bool alone = !change.link_group || kept_name(at) != nullptr;
+      if (!missing && !change.fields && alone && !is_forced(at)) {
         // With an index its other names share it in the after-view too.
         const auto status = TRY(status_of(source->get(), {}));
         if (status->nlink == 1 || apply_.layers_.stack().index) return How::move;
@@ -145,6 +146,13 @@ class ApplyRun {
     auto there = target_.entry(change.path);
     const auto status = there ? TRY(status_of(there->get(), {})) : std::optional<abi::Statx>();
     return status && S_ISDIR(status->mode) ? How::metadata : How::copy;
+  }
+
+  // Where the target has the inode that this name is of; null: it is to be made.
+  const std::string* kept_name(size_t at) const {
+    const auto& group = change_at(at).link_group;
+    const auto kept = group ? apply_.inodes_.find(*group) : apply_.inodes_.end();
+    return kept == apply_.inodes_.end() || kept->second.empty() ? nullptr : &kept->second;
   }
 
   void plan_taking(char kind, size_t at, const std::string& before) {
@@ -179,6 +187,12 @@ class ApplyRun {
     const int parent = TRY(staged_directory(parent_of(staged)));
     const std::string name = name_of(staged);
     const auto& group = change_at(at).link_group;
+    if (const std::string* kept = entry.is_directory() || is_forced(at) ? nullptr : kept_name(at)) {
+      const int there = TRY(target_.directory(parent_of(*kept)));
+      if (sys::linkat(there, name_of(*kept).c_str(), parent, name.c_str(), 0) != 0)
+        return failed("linkat", {}, *kept);
+      return {};
+    }
     if (group && !entry.is_directory()) {
       const auto [first, is_first] = links_.try_emplace(*group, staged);
       if (!is_first) {
@@ -353,7 +367,7 @@ Result<std::unique_ptr<Apply>> Apply::open(const LayerStack& stack, const Direct
 Result<std::vector<Conflict>> Apply::check(std::vector<ApplyChange> changes, const Cancel& cancel) {
   changes_ = std::move(changes);
   given_ = changes_.size();
-  TRY(complete_link_groups(changes_, layers_, target_, cancel));
+  TRY(complete_link_groups(changes_, layers_, target_, inodes_, cancel));
   places_ = place_changes(changes_);
   phase = Phase::checking;
   entries_done = 0;

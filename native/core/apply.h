@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,6 +41,10 @@ struct ApplyPlace {
   bool gone = false;     // in what another change takes away: nothing is left to do
   bool vacated = false;  // what stood there is renamed away by an entry of its own
 };
+
+// By their link groups, under index=on: inodes that are in the after-view what they were, with other names
+// that have no change of their own, perhaps. A name that the target has one by; empty: none is known.
+using KeptInodes = std::map<uint64_t, std::string>;
 
 // How the target differs from the before-view.
 enum class ConflictReason : uint8_t {
@@ -105,7 +110,8 @@ class Apply {
   TargetTree target_;
   bool recovered_ = false;
   std::vector<ApplyChange> changes_;
-  size_t given_ = 0;                // those after it are other names of their inodes
+  size_t given_ = 0;  // those after it are other names of their inodes
+  KeptInodes inodes_;
   std::vector<ApplyPlace> places_;  // in the order of paths, parents first
 };
 

@@ -92,11 +92,29 @@ Result<bool> is_same_already(const ApplyPlace& place, const std::string& path, V
          Difference::none;
 }
 
+// Of groups that only got or lost names, while nothing of the inode has changed.
+KeptInodes kept_inodes(const std::vector<ApplyChange>& changes, const MergedLayers& layers) {
+  KeptInodes kept;
+  if (!layers.stack().index) return kept;
+  std::unordered_set<uint64_t> changed;
+  for (const ApplyChange& change : changes) {
+    const bool differs = change.kind == ChangeKind::modified || change.kind == ChangeKind::metadata;
+    if (change.link_group && (change.fields || differs)) changed.insert(*change.link_group);
+  }
+  for (const ApplyChange& change : changes) {
+    if (!change.link_group || changed.contains(*change.link_group)) continue;
+    auto& name = kept[*change.link_group];
+    if (name.empty() && change.kind == ChangeKind::renamed) name = *change.from;
+  }
+  return kept;
+}
+
 }  // namespace
 
 Result<void> complete_link_groups(std::vector<ApplyChange>& changes, const MergedLayers& layers,
-                                  TargetTree& target, const Cancel& cancel) {
+                                  TargetTree& target, KeptInodes& inodes, const Cancel& cancel) {
   if (!layers.has_upper()) return {};
+  inodes = kept_inodes(changes, layers);
   ViewCursor after(layers, 0);
   const std::map<InodeKey, LinkGroup> groups = TRY(open_groups(changes, after));
   if (groups.empty()) return {};
@@ -110,6 +128,11 @@ Result<void> complete_link_groups(std::vector<ApplyChange>& changes, const Merge
     if (place.change < given) continue;
     kept[place.change] = TRY(is_same_already(place, changes[place.change].path, after, target,
                                              layers.stack().xattr_prefix(), cancel));
+    const auto inode = inodes.find(*changes[place.change].link_group);
+    if (!kept[place.change] || inode == inodes.end()) continue;
+    // The others are linked to it, rather than it to them.
+    if (inode->second.empty()) inode->second = place.before;
+    kept[place.change] = false;
   }
   size_t to = given;
   for (size_t at = given; at < changes.size(); ++at) {

@@ -257,6 +257,24 @@ describePrivileged('applyChanges on one file system', () => {
     expect(told.at(-1)).toMatchObject({ phase: 'placing', entries: told.at(-1)?.total });
   });
 
+  it('keeps what an index keeps together: names that move, come or stay without a change', async () => {
+    const { lower, upper, work, target: merged } = scratch.layers();
+    write(lower, 'a/one', 'content');
+    for (const name of ['two', 'three']) linkSync(join(lower, 'a/one'), join(lower, name));
+    const target = scratch.path('copy');
+    execFileSync('cp', ['-a', lower, target]);
+    const stack = { lower, upper, work, redirectDir: 'on', index: true } as const;
+    {
+      await using _ = await mountOverlay({ ...stack, target: merged });
+      renameSync(join(merged, 'a/one'), join(merged, 'moved'));
+      linkSync(join(merged, 'two'), join(merged, 'new'));
+    }
+    await apply(stack, target);
+    const inode = (name: string) => lstatSync(join(target, name)).ino;
+    expect(new Set(['moved', 'two', 'three', 'new'].map(inode)).size).toBe(1);
+    expect(existsSync(join(target, 'a/one'))).toBe(false);
+  });
+
   it('goes deeper than paths are long', async () => {
     const { lower, upper, work } = scratch.layers();
     const target = scratch.directory('copy');
