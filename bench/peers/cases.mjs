@@ -32,7 +32,7 @@ export const cases = [
   ['a directory is renamed', 'mkdir -p d/e; echo old > d/e/f', 'mv d renamed'],
   [
     'two directories change places',
-    'mkdir one two; echo 1 > one/f; echo 2 > two/f',
+    'mkdir one two; echo old > one/f; echo older > two/f',
     'mv one three; mv two one; mv three two',
   ],
   ['a file gets a second name', 'echo old > f', 'ln f linked'],
@@ -41,10 +41,7 @@ export const cases = [
   ['a file whose name is that of a whiteout in an archive', 'echo old > f', 'echo new > .wh.f'],
 ].map(([name, before, act], index) => ({ name, before, act, directory: `case${index + 1}` }));
 
-const script = (part) =>
-  ['set -e', ...cases.map((one) => `cd ${one.directory}; ${one[part]}\ncd ..`)].join('\n');
-
 /** Makes the directories of all cases in the current directory. */
-export const prepare = `set -e\nmkdir ${cases.map(({ directory }) => directory).join(' ')}\n${script('before')}`;
-/** Does to them what the cases say. */
-export const change = script('act');
+export const prepare = ['set -e', 'touch time']
+  .concat(cases.map(({ directory, before }) => `mkdir ${directory}; cd ${directory}; ${before}\ncd ..`))
+  .join('\n');

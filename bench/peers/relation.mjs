@@ -28,12 +28,32 @@ export function truthOf(before, after) {
   return truth;
 }
 
+/** The same with renames spelt out: what lay in a directory came along, and may differ from what was at its new place. */
+function spelledOut({ added, deleted, modified, renamed }, before) {
+  if (renamed.length === 0) return { added, deleted, modified };
+  const at = (path, top) => path === top || path.startsWith(`${top}/`);
+  const view = new Map(Object.entries(before));
+  for (const [from] of renamed) for (const path of Object.keys(before)) if (at(path, from)) view.delete(path);
+  for (const [from, to] of renamed)
+    for (const [path, one] of Object.entries(before))
+      if (at(path, from)) view.set(to + path.slice(from.length), one);
+  const differs = (path) => JSON.stringify(view.get(path)) !== JSON.stringify(before[path]);
+  const there = [...view.keys()];
+  return {
+    added: new Set([...added, ...there.filter((path) => before[path] === undefined)]),
+    deleted: new Set([
+      ...deleted,
+      ...Object.keys(before).filter((path) => !view.has(path) && !added.has(path)),
+    ]),
+    modified: new Set([...modified, ...there.filter((path) => before[path] !== undefined && differs(path))]),
+  };
+}
+
 /** The part of an answer that concerns one directory, in the common form. */
-function formOf({ added, deleted, modified, renamed }, truth, directory) {
+function formOf(given, truth, directory) {
   const inside = (set) => without(set, (path) => !path.startsWith(`${directory}/`));
-  const came = new Set([...added, ...renamed.map(([, to]) => to)]);
-  const went = new Set([...deleted, ...renamed.map(([from]) => from)]);
-  const both = [...came].filter((path) => went.has(path) && truth.retyped.has(path));
+  const { added: came, deleted: went, modified } = spelledOut(given, truth.before);
+  const both = [...came].filter((path) => truth.retyped.has(path));
   const changed = new Set([...modified, ...both]);
   // Below what is of another type now everything is new, or gone.
   const settled = (path) => both.includes(path) || isBelow(path, truth.retyped);

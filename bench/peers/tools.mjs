@@ -96,7 +96,7 @@ function readLayer(text, before) {
 const listLayer =
   'import json, sys, tarfile; print(json.dumps([name.encode("utf-8", "surrogateescape").decode("latin1") for name in tarfile.open(sys.argv[1]).getnames()]))';
 
-/** Each: prepares `lower` with `fill`, mounts, and gives where, and how to ask. */
+/** Each makes an image of what `fill` puts into a directory, mounts overlays over it, and can be asked about those. */
 export function tools(lab, logFile) {
   const log = openSync(logFile, 'a');
   const run = runner(log);
@@ -123,12 +123,16 @@ export function tools(lab, logFile) {
     run('cp', ['/bin/busybox', join(tree, 'busybox')]);
   };
 
+  let mounts = 0;
   const mounted = {
-    make: (fill) => {
-      const [lower, upper, work, merged] = ['lower', 'upper', 'work', 'merged'].map((name) =>
-        make('ours', name),
-      );
+    image: (fill) => {
+      const lower = make(`lower${mounts++}`);
       fill(lower);
+      return lower;
+    },
+    mount: (lower) => {
+      const room = `ours${mounts++}`;
+      const [upper, work, merged] = ['upper', 'work', 'merged'].map((name) => make(room, name));
       const options = `lowerdir=${lower},upperdir=${upper},workdir=${work},redirect_dir=on`;
       run('mount', ['-t', 'overlay', 'peers', '-o', options, merged]);
       return { merged, layers: { lower, upper, work, merged } };
@@ -157,9 +161,9 @@ export function tools(lab, logFile) {
   );
   const podman = (...args) => run('podman', [...podmanFlags, ...args]);
   const podmanTool = {
-    make: (fill) => {
-      podman('import', '-q', archive(withShell(fill)), 'peers');
-      const id = podman('create', '--network=none', 'peers', '/busybox');
+    image: (fill) => podman('import', '-q', archive(withShell(fill))),
+    mount: (image) => {
+      const id = podman('create', '--network=none', image, '/busybox');
       return { merged: podman('mount', id), id };
     },
     ask: { 'podman diff': ({ id }) => readLetters(podman('diff', id)) },
@@ -169,7 +173,7 @@ export function tools(lab, logFile) {
   const socket = join(lab, 'docker.sock');
   const docker = (...args) => run('/usr/bin/docker', ['-H', `unix://${socket}`, ...args]);
   const dockerTool = {
-    make: async (fill) => {
+    image: async (fill) => {
       if (!existsSync(socket)) {
         const flags = [
           '--data-root',
@@ -189,8 +193,10 @@ export function tools(lab, logFile) {
         ]);
         await until('dockerd', () => existsSync(socket));
       }
-      docker('import', archive(withShell(fill)), 'peers');
-      const id = docker('run', '-d', '--pull=never', '--network=none', 'peers', '/busybox', 'sleep', '3600');
+      return docker('import', archive(withShell(fill)));
+    },
+    mount: (image) => {
+      const id = docker('run', '-d', '--pull=never', '--network=none', image, '/busybox', 'sleep', '3600');
       return { merged: docker('inspect', '-f', '{{.GraphDriver.Data.MergedDir}}', id), id };
     },
     ask: { 'docker diff': ({ id }) => readLetters(docker('diff', id)) },
@@ -201,17 +207,22 @@ export function tools(lab, logFile) {
   const ctr = (...args) => run('ctr', ['-a', address, ...args]);
   let snapshots = 0;
   const ctrTool = {
-    make: async (fill) => {
+    image: async (fill) => {
       if (!existsSync(address)) {
         start('containerd', ['-a', address, '--root', make('ctr', 'root'), '--state', make('ctr', 'state')]);
         await until('containerd', () => existsSync(address));
       }
-      const [base, lower, top] = ['base', 'lower', 'top'].map((name) => `${name}${snapshots++}`);
-      const [first, merged] = [make('ctr', base), make('ctr', top)];
-      run('sh', ['-c', ctr('snapshots', 'prepare', '--target', first, base)]);
-      fill(first);
-      run('umount', [first]);
+      const [base, lower] = [`base${snapshots}`, `lower${snapshots++}`];
+      const merged = make('ctr', base);
+      run('sh', ['-c', ctr('snapshots', 'prepare', '--target', merged, base)]);
+      fill(merged);
+      run('umount', [merged]);
       ctr('snapshots', 'commit', lower, base);
+      return lower;
+    },
+    mount: (lower) => {
+      const top = `top${snapshots++}`;
+      const merged = make('ctr', top);
       run('sh', ['-c', ctr('snapshots', 'prepare', '--target', merged, top, lower)]);
       return { merged, top };
     },
