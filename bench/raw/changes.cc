@@ -42,12 +42,6 @@ bool has_xattr(int directory, const char* name, const char* xattr) {
   const XattrArgs to{reinterpret_cast<uint64_t>(value), sizeof value, 0};
   return syscall(abi::SYS_GETXATTRAT, directory, name, AT_SYMLINK_NOFOLLOW, xattr, &to, sizeof to) >= 0;
 }
-void ask_metacopy(int directory, const char* name) {
-  char path[300], value[512];
-  std::snprintf(path, sizeof path, "/proc/self/fd/%d/%s", directory, name);
-  ::lgetxattr(path, kMetacopy, value, sizeof value);
-}
-
 void read_names(int directory, Names& names) {
   names.directories.clear();
   names.others.clear();
@@ -82,7 +76,7 @@ void look_at(int upper, int lower, const char* name) {
   const bool whiteout = S_ISCHR(status.mode) && status.rdev_major == 0 && status.rdev_minor == 0;
   if (!whiteout) list_xattrs(upper, name);
   if (!has_status(lower, name, &before)) return;
-  ask_metacopy(lower, name);
+  has_xattr(lower, name, kMetacopy);
   if (!whiteout) list_xattrs(lower, name);
 }
 
@@ -93,7 +87,7 @@ void look_for_origin(int upper, int lower, const char* name) {
   has_status(upper, name, &status);
   list_xattrs(upper, name);
   has_status(lower, name, &status);
-  ask_metacopy(lower, name);
+  has_xattr(lower, name, kMetacopy);
   struct {
     ::file_handle head;
     unsigned char bytes[MAX_HANDLE_SZ];

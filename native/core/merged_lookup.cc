@@ -9,7 +9,7 @@
 #include "directory.h"
 #include "status.h"
 #include "sys.h"
-#include "xattr.h"
+#include "xattr_at.h"
 
 namespace overlayfs {
 namespace {
@@ -137,7 +137,7 @@ EntryForm MergedLayers::whiteout_form(const LayerDirectory& directory, const std
                                       const abi::Statx& status) const {
   if (is_character_device_zero(status)) return EntryForm::whiteout;
   if (!S_ISREG(status.mode) || status.size != 0) return EntryForm::other;
-  auto mark = xattr_beneath(directory.fd->get(), name, xattr("whiteout"));
+  auto mark = xattr_value_at(directory.fd->get(), name, xattr("whiteout"));
   return mark && *mark ? EntryForm::xattr_whiteout : EntryForm::other;
 }
 
@@ -152,7 +152,7 @@ Result<std::optional<abi::Statx>> MergedLayers::shown_status(const LayerDirector
 Result<bool> MergedLayers::look_at_file(LayerEntry& entry, Search& search) const {
   std::optional<std::string> metacopy;
   if (S_ISREG(entry.status.mode)) {
-    auto value = xattr_beneath(entry.parent.fd->get(), entry.name, xattr("metacopy"));
+    auto value = xattr_value_at(entry.parent.fd->get(), entry.name, xattr("metacopy"));
     // user.* attributes need the permission to read: the kernel takes it for no metacopy file then.
     if (!value && !(stack_.userxattr && value.error().err == EACCES)) return std::move(value).error();
     if (value) metacopy = *std::move(value);
@@ -176,7 +176,7 @@ Result<bool> MergedLayers::look_at_directory(LayerEntry& entry, Search& search, 
   if (last_name) search.is_directory = true;
   if (search.last) return false;
   // What cannot be read is no mark, to the kernel.
-  auto value = xattr_beneath(entry.parent.fd->get(), entry.name, xattr("opaque"));
+  auto value = xattr_value_at(entry.parent.fd->get(), entry.name, xattr("opaque"));
   if (!value) entry.opaque_error = value.error().err;
   if (value && *value) entry.opaque = read_opaque(**value);
   if (entry.opaque == Opaque::yes) search.stop = true;
@@ -187,7 +187,7 @@ Result<bool> MergedLayers::look_at_directory(LayerEntry& entry, Search& search, 
 Result<void> MergedLayers::read_redirect_of(LayerEntry& entry, Search& search, size_t before,
                                             const std::string& after) const {
   search.absolute_redirect = false;
-  entry.redirect = TRY(xattr_beneath(entry.parent.fd->get(), entry.name, xattr("redirect")));
+  entry.redirect = TRY(xattr_value_at(entry.parent.fd->get(), entry.name, xattr("redirect")));
   if (!entry.redirect) return {};
   const auto redirect = read_redirect(*entry.redirect);
   if (!redirect) {
@@ -331,7 +331,7 @@ Result<std::string> MergedLayers::handle_of(const LayerEntry& entry) const {
 
 // ovl_verify_origin() of a metacopy file in the upper; an origin that is not there any more is none.
 Result<bool> MergedLayers::is_other_origin(const LayerEntry& upper, const LayerEntry& below) const {
-  const auto origin = TRY(xattr_beneath(upper.parent.fd->get(), upper.name, xattr("origin")));
+  const auto origin = TRY(xattr_value_at(upper.parent.fd->get(), upper.name, xattr("origin")));
   const auto handle = origin ? read_overlay_handle(*origin) : std::nullopt;
   if (!handle || *origin == TRY(handle_of(below))) return false;
   for (size_t layer = 1; layer < layers_.size(); ++layer) {
@@ -367,9 +367,9 @@ Result<void> MergedLayers::look_in_index(MergedEntry& entry) const {
   };
   if (is_character_device_zero(*status) || ((status->mode ^ entry.found.front().status.mode) & S_IFMT) != 0)
     return refuse(Refusal::index_bad, EIO);
-  upper.redirect = TRY(xattr_beneath(index_->get(), name, xattr("redirect")));
+  upper.redirect = TRY(xattr_value_at(index_->get(), name, xattr("redirect")));
   if (upper.redirect && !read_redirect(*upper.redirect)) return refuse(Refusal::redirect_malformed, EINVAL);
-  const auto metacopy = S_ISREG(status->mode) ? TRY(xattr_beneath(index_->get(), name, xattr("metacopy")))
+  const auto metacopy = S_ISREG(status->mode) ? TRY(xattr_value_at(index_->get(), name, xattr("metacopy")))
                                               : std::optional<std::string>();
   if (metacopy && !read_metacopy(*metacopy)) return refuse(Refusal::metacopy_malformed, EIO);
   if (metacopy && !stack_.metacopy) return refuse(Refusal::metacopy_off, EPERM);

@@ -54,17 +54,6 @@ Result<std::optional<std::string>> xattr_of(int fd, const std::string& name) {
   return std::move(value).error();
 }
 
-Result<std::optional<std::string>> xattr_beneath(int directory, const std::string& entry,
-                                                 const std::string& name) {
-  const std::string path = fd_name(directory) + '/' + entry;
-  auto value = read_sized("lgetxattr", entry, [&](char* to, size_t size) {
-    return sys::lgetxattr(path.c_str(), name.c_str(), to, size);
-  });
-  if (value) return std::optional(*std::move(value));
-  if (value.error().err == ENODATA || value.error().err == EOPNOTSUPP) return std::optional<std::string>();
-  return std::move(value).error();
-}
-
 Result<std::vector<Xattr>> xattrs_beneath(int directory, const std::string& entry) {
   auto attributes = read_xattrs(fd_name(directory) + '/' + entry);
   if (!attributes && attributes.error().err == EOPNOTSUPP) return std::vector<Xattr>();

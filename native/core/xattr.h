@@ -23,8 +23,6 @@ Result<std::vector<Xattr>> xattrs_of(int fd, std::string_view prefix = {});
 Result<std::optional<std::string>> xattr_of(int fd, const std::string& name);
 
 // The same of a name in an open directory, which is not opened; a symbolic link is looked at itself.
-Result<std::optional<std::string>> xattr_beneath(int directory, const std::string& entry,
-                                                 const std::string& name);
 Result<std::vector<Xattr>> xattrs_beneath(int directory, const std::string& entry);
 
 // Every attribute of what `path` names; a symbolic link is looked at itself, never followed.
