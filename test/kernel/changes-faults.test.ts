@@ -15,7 +15,6 @@ describePrivileged('when a system call fails, changes()', () => {
     ['openat2'],
     ['getdents64'],
     ['lseek'],
-    ['lgetxattr'],
     // As before Linux 6.13, and since.
     ['llistxattr', 'listxattrat'],
     ['lgetxattr', 'getxattrat'],
