@@ -1,4 +1,3 @@
-// @module-tag vm
 // applyChanges on real layers: what it carries over, what it refuses, and that it then leaves everything as it was.
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';

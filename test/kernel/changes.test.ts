@@ -1,4 +1,3 @@
-// @module-tag vm
 // Each way in which an upper can change its lowers, made by the kernel itself on a real mount.
 import { execFileSync, spawn } from 'node:child_process';
 import {

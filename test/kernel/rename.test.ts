@@ -1,4 +1,3 @@
-// @module-tag vm
 /** `overlay.rename()`: what rename(2) does, completed where the kernel gives EXDEV. */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,4 +1,3 @@
-// @module-tag vm
 // Stacks that changes.oracle.test.ts has none of: read otherwise than written, and with artefacts at random.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,7 +20,7 @@ import {
 import { describeOn, type FileSystem } from '../support/scratch.ts';
 import { oracleRuns, replay } from '../support/sequences.ts';
 
-const runs = oracleRuns(2);
+const runs = oracleRuns(42, 21);
 
 // Read otherwise than written: what the options do not honour is refused, and told.
 const readOtherwise: readonly Configuration[] = [

@@ -150,7 +150,9 @@ describeOn(fileSystems, 'whiteouts', (scratch) => {
 });
 
 describeOn(['ext4'], 'a hundred thousand whiteouts', (scratch) => {
-  it('share inodes as long as the file system lets them, and one more from there on', async () => {
+  it('share inodes as long as the file system lets them, and one more from there on', {
+    tags: ['slow'],
+  }, async () => {
     const layer = scratch.directory('layer');
     const paths = Array.from({ length: 70_000 }, (_, index) => `${index}`);
     const { outcomes } = await createWhiteouts(layer, paths, { share: true });
@@ -287,7 +289,9 @@ describePrivileged('whiteouts', () => {
     await overlay.unmount();
   });
 
-  it('never leave the layer, not even by a symbolic link that is swapped in meanwhile', async () => {
+  it('never leave the layer, not even by a symbolic link that is swapped in meanwhile', {
+    tags: ['slow'],
+  }, async () => {
     const outside = scratch.directory('outside');
     const layer = scratch.directory('layer');
     symlinkSync('../outside', join(layer, 'link'));

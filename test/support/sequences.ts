@@ -10,9 +10,9 @@ export function sequences(usual: number): number {
   return Math.min(usual, Number(process.env.OVERLAYFS_TEST_SEQUENCES ?? usual));
 }
 
-/** As many as usual; more where OVERLAYFS_TEST_RUNS says so, as `npm run test:oracle` does. */
-export function oracleRuns(usual: number): number {
-  return Number(process.env.OVERLAYFS_TEST_RUNS ?? sequences(usual));
+/** Of each kind its share of the usual number; OVERLAYFS_TEST_RUNS of each where it is set, as by `npm run test:oracle`. */
+export function oracleRuns(usual: number, kinds: number): number {
+  return Number(process.env.OVERLAYFS_TEST_RUNS ?? Math.ceil(sequences(usual) / kinds));
 }
 
 /**
