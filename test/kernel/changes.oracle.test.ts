@@ -30,12 +30,12 @@ import {
   scatter,
   withLowers,
 } from '../support/operations.ts';
-import { describeOn, type FileSystem } from '../support/scratch.ts';
+import { chosenFrom, describeOn } from '../support/scratch.ts';
 import { oracleRuns, replay } from '../support/sequences.ts';
 import { asPlain, mapTree, type Seen, type View, view } from '../support/view.ts';
 import { compareViews, writtenChanges } from '../support/written-changes.ts';
 
-const on: readonly FileSystem[] = ['tmpfs', 'ext4', 'xfs'];
+const on = chosenFrom(['tmpfs', 'ext4', 'xfs']);
 const runs = oracleRuns(100, on.length * configurations.length);
 // Each takes about a quarter of a second, more where others are at work, and a failure has to be shrunk.
 const patience = (60_000 + runs * 3_000) * Number(process.env.OVERLAYFS_TEST_TIME_SCALE ?? 1);

@@ -114,7 +114,7 @@ describeOn(['tmpfs', 'ext4'], 'copyUp', (scratch) => {
     ]);
   });
 
-  it('honours whiteouts, opaque directories and redirects', async () => {
+  it('honours whiteouts, opaque directories and redirects', { tags: ['slow'] }, async () => {
     const { ours, kernels } = await beside(
       `mkdir -p base/d base/old upper/new; echo hidden > base/d/f; echo moved > base/old/f
        echo seen > low/seen; echo x > base/gone; mknod upper/gone c 0 0
@@ -136,7 +136,9 @@ describeOn(['tmpfs', 'ext4'], 'copyUp', (scratch) => {
     });
   });
 
-  it('gives a metacopy file in the upper its data, and one in a lower the data from below', async () => {
+  it('gives a metacopy file in the upper its data, and one in a lower the data from below', {
+    tags: ['slow'],
+  }, async () => {
     const data = `head -c 100000 /dev/urandom > base/f; cp base/f base/g; cp base/f base/h; chmod 4755 base/f
       truncate -s 100000 upper/f low/g; chown 5:6 upper/f low/g; chmod 4751 upper/f; touch -d 2001-01-01 upper/f
       ${attribute('upper/f', 'trusted.overlay.metacopy', '')}; ${attribute('low/g', 'trusted.overlay.metacopy', '')}`;

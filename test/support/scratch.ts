@@ -56,13 +56,20 @@ export function afterThisTest(takeBack: () => unknown): void {
   undo.push(takeBack);
 }
 
+/** These file systems, or of them the one that OVERLAYFS_TEST_ON names. */
+export function chosenFrom(kinds: readonly FileSystem[]): readonly FileSystem[] {
+  const chosen = kinds.filter((kind) => kind === process.env.OVERLAYFS_TEST_ON);
+  return chosen.length > 0 ? chosen : kinds;
+}
+
 /** A privileged suite on each of the file systems. */
 export function describeOn(
   kinds: readonly FileSystem[],
   name: string,
   tests: (scratch: Scratch, kind: FileSystem) => void,
 ): void {
-  for (const kind of kinds) describePrivileged(`${name}, on ${kind}`, () => tests(scratchOn(kind), kind));
+  for (const kind of chosenFrom(kinds))
+    describePrivileged(`${name}, on ${kind}`, () => tests(scratchOn(kind), kind));
 }
 
 /** Mounts a file system for the suite that this is called in, and watches over each of its tests. */
