@@ -25,7 +25,8 @@ Result<FileHandle> file_handle(int dirfd, const std::string& path);
 // CAP_DAC_READ_SEARCH.
 Result<Fd> open_handle(int mount, const FileHandle& handle, int flags);
 
-// The uuid that overlayfs writes beside the handle; all zeros where the file system has none.
+// The uuid that overlayfs writes beside the handle; all zeros where the file system has none, or does not
+// tell it (tmpfs before Linux 6.9).
 Result<Uuid> file_system_uuid(int directory);
 
 }  // namespace overlayfs

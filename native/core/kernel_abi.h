@@ -112,7 +112,8 @@ struct Statmount {
 };
 static_assert(sizeof(Statmount) == 512);
 
-constexpr int64_t OVERLAYFS_SUPER_MAGIC = 0x794c7630, BTRFS_SUPER_MAGIC = 0x9123683e;
+constexpr int64_t OVERLAYFS_SUPER_MAGIC = 0x794c7630, BTRFS_SUPER_MAGIC = 0x9123683e,
+                  EXT4_SUPER_MAGIC = 0xef53, XFS_SUPER_MAGIC = 0x58465342;
 // The inodes in nsfs of the initial user and pid namespaces, on every kernel.
 constexpr uint64_t PROC_USER_INIT_INO = 0xEFFFFFFD, PROC_PID_INIT_INO = 0xEFFFFFFC;
 

@@ -9,6 +9,7 @@
 #include "directory.h"
 #include "status.h"
 #include "sys.h"
+#include "xattr.h"
 #include "xattr_at.h"
 
 namespace overlayfs {
@@ -68,6 +69,7 @@ Result<void> MergedLayers::open_layer(const DirectoryRef& ref, size_t layer) {
   const DirectoryIdentity identity = TRY(identify(root.get(), ref.shown()));
   traps_.emplace_back(identity.device, identity.inode);
   layers_[layer].root = std::make_shared<const Fd>(std::move(root));
+  layers_[layer].device = identity.device;
   return {};
 }
 
@@ -90,8 +92,24 @@ Result<void> MergedLayers::open_index() {
     if (!file_handle(layer.root->get(), {})) return {};
     layer.uuid = TRY(file_system_uuid(layer.root->get()));
   }
+  TRY(learn_uuid());
   index_on_ = stack_.index;
   if (index) index_ = std::make_shared<const Fd>(*std::move(index));
+  return {};
+}
+
+// Where the file system does not tell its uuid, the upper's root does: with an index the kernel has noted
+// there which root lay below it.
+Result<void> MergedLayers::learn_uuid() {
+  const Layer& top = layers_[1];
+  if (top.uuid != Uuid{}) return {};
+  const auto origin = TRY(xattr_of(layers_[0].root->get(), xattr("origin")));
+  const auto noted = origin ? read_overlay_handle(*origin) : std::nullopt;
+  if (!noted) return {};
+  const FileHandle handle = TRY(file_handle(top.root->get(), {}));
+  if (noted->type != handle.type || noted->bytes != handle.bytes) return {};
+  for (Layer& layer : layers_)
+    if (layer.device == top.device) layer.uuid = noted->uuid;
   return {};
 }
 

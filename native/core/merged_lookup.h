@@ -137,6 +137,7 @@ class MergedLayers {
  private:
   struct Layer {
     std::shared_ptr<const Fd> root;
+    uint64_t device = 0;
     Uuid uuid{};
   };
   struct Search;
@@ -149,6 +150,7 @@ class MergedLayers {
                           const abi::Statx& status) const;
   Result<void> open_layer(const DirectoryRef& ref, size_t layer);
   Result<void> open_index();
+  Result<void> learn_uuid();
 
   Result<std::optional<LayerEntry>> look(const LayerDirectory& base, Search& search, const std::string& name,
                                          size_t before, const std::string& after) const;

@@ -297,7 +297,8 @@ void RenameSearch::claim_files() {
     auto entry = look_before_at(context_, before);
     if (!entry || !*entry) continue;
     const LayerEntry& was = (*entry)->found.front();
-    const bool same_file_system = candidate.uuid == Uuid{} || candidate.uuid == uuids_[was.layer() - 1];
+    const Uuid& uuid = uuids_[was.layer() - 1];  // zeros: not told
+    const bool same_file_system = candidate.uuid == Uuid{} || uuid == Uuid{} || candidate.uuid == uuid;
     if (!same_file_system || entry_type(was.status.mode) != candidate.type) continue;
     renames_.from_[candidate.path] = before;
     renames_.moved_.insert(before);
