@@ -85,7 +85,7 @@ function ext4With(context: TestContext, { path, directory }: Scratch, feature: s
   const [image, point] = [path('image'), directory('ext4')];
   writeFileSync(image, '');
   truncateSync(image, 64 << 20);
-  execFileSync('mkfs.ext4', ['-q', '-F', '-O', feature, image], { env: environment });
+  execFileSync('mkfs.ext4', ['-q', '-F', '-b', '4096', '-O', feature, image], { env: environment });
   execFileSync('mount', ['-o', 'loop', image, point]);
   afterThisTest(() => execFileSync('umount', [point]));
   return point;
