@@ -69,7 +69,10 @@ export interface Change {
   readonly previousSize?: bigint | undefined;
   /** In bytes: what the upper has allocated for it. */
   readonly allocatedBytes: bigint;
-  /** The same for all names of one inode of the upper; absent where it has a single name. */
+  /**
+   * The same for all names of one inode of the upper; absent where that has a single link. The index holds a link of its
+   * own, so with `index` a group may have one name alone.
+   */
   readonly linkGroup?: bigint | undefined;
   /** Of everything but `deleted`. */
   readonly source?: ChangeSource | undefined;

@@ -24,7 +24,11 @@ export interface ChangeOptions {
   readonly compare?: 'metadata' | 'content' | 'none';
   /** `path` (the default): in the byte order of the paths, the root first. `any`: as they are found. */
   readonly order?: 'path' | 'any';
-  /** Whether to look for renames (the default), or to tell them as deleted and added, with all that came along. */
+  /**
+   * Whether to look for renames (the default), or to tell them as deleted and added, with all that came along. Files of the
+   * lowers that came along with a directory are told without their links to other names of the lowers then: each as a file
+   * of its own, with no `linkGroup`.
+   */
   readonly renames?: boolean;
   /** Also tell what was in directories that were deleted or replaced. In the latter nothing is compared. */
   readonly expand?: boolean;
