@@ -38,13 +38,26 @@ export interface CopyUpEvent {
   readonly error?: unknown;
 }
 
+/** Published on `overlayfs:store` after each operation that changes a store, or mounts or unmounts a layer. */
+export interface StoreEvent {
+  readonly root: string;
+  /** The method's name. */
+  readonly operation: string;
+  /** The layer; absent where it is about the whole store. */
+  readonly id?: string;
+  /** Milliseconds. */
+  readonly duration: number;
+  readonly error?: unknown;
+}
+
 const mountChannel = channel('overlayfs:mount');
 const unmountChannel = channel('overlayfs:unmount');
 const copyUpChannel = channel('overlayfs:copy-up');
+const storeChannel = channel('overlayfs:store');
 
 const debug = debuglog('overlayfs');
 if (debug.enabled) {
-  for (const one of [mountChannel, unmountChannel, copyUpChannel])
+  for (const one of [mountChannel, unmountChannel, copyUpChannel, storeChannel])
     one.subscribe((event, name) => debug('%s %O', name, event));
 }
 
@@ -61,4 +74,9 @@ export function publishUnmount(event: () => UnmountEvent): void {
 /** Tells the outcome of copying up; costs nothing when nobody listens. */
 export function publishCopyUp(event: () => CopyUpEvent): void {
   if (copyUpChannel.hasSubscribers) copyUpChannel.publish(event());
+}
+
+/** Tells the outcome of an operation in a store; costs nothing when nobody listens. */
+export function publishStore(event: () => StoreEvent): void {
+  if (storeChannel.hasSubscribers) storeChannel.publish(event());
 }

@@ -38,13 +38,19 @@ export async function refuseOverlap(target: NativeRef, stack: NativeStack): Prom
   }
 }
 
+/** Throws `ERR_OVERLAY_TARGET_IN_USE` for a target that a live overlay has as a layer. */
+export async function refuseInUse(target: NativeRef): Promise<void> {
+  const how = await findUse(target);
+  if (how !== undefined) throw inUse(target, how);
+}
+
 /**
- * Throws `ERR_OVERLAY_TARGET_IN_USE` for a target that a live overlay has as a layer. Of an upper or work directory the
+ * How a live overlay has a directory as a layer; undefined: none does. Of an upper or work directory the
  * kernel itself is asked. Of a lower it keeps no mark: what is looked at is every overlay of this process, detached ones
  * too, and the mount tables of all namespaces that /proc shows. Another process's detached overlay is in none. A layer that
  * is a whole file system is passed over, unless it is the target: everything on it would lie in it.
  */
-export async function refuseInUse(target: NativeRef): Promise<void> {
+export async function findUse(target: NativeRef): Promise<string | undefined> {
   const { detachedLayers, initialUserNamespace } = await kernelFeatures();
   if (initialUserNamespace) {
     const { answer } = await binding()
@@ -52,7 +58,7 @@ export async function refuseInUse(target: NativeRef): Promise<void> {
       .catch((error) => {
         throw explainTarget(error, target);
       });
-    if (answer === 'yes') throw inUse(target, 'as upper or work directory');
+    if (answer === 'yes') return 'as upper or work directory';
   }
   const [own] = await binding().directoryFacts([target]);
   const found = await layersInUse();
@@ -61,7 +67,7 @@ export async function refuseInUse(target: NativeRef): Promise<void> {
     const how = relation(own, one);
     return how === 'lies in' ? !isWholeFileSystem(one) : how !== undefined;
   });
-  if (index >= 0) throw inUse(target, found[index]?.by ?? '');
+  return found[index]?.by;
 }
 
 interface LayerInUse {

@@ -97,6 +97,15 @@ const checks: Readonly<Record<keyof ChangeOptions, Check>> = {
  */
 export function changes(source: LayerStack | LayerSource, options: ChangeOptions = {}): ChangeStream {
   const stack = checkStack(source);
+  // An overlay may have been unmounted meanwhile, and its descriptors may be others' by now.
+  return changesOf(() => (isLayerSource(source) ? checkStack(source) : stack), options);
+}
+
+/** The same of a stack that is asked for when the iteration begins. */
+export function changesOf(
+  stack: () => CheckedStack | Promise<CheckedStack>,
+  options: ChangeOptions,
+): ChangeStream {
   const { include = [], exclude = [], onError = 'throw', signal, ...rest } = checked(options, checks);
   const { compare = 'metadata', order = 'path', renames = true, expand = false, dirTimes = false } = rest;
   const threads = rest.threads ?? Math.min(8, availableParallelism());
@@ -111,8 +120,7 @@ export function changes(source: LayerStack | LayerSource, options: ChangeOptions
     threads,
   };
   return new ChangeWalk(async (): Promise<ChangePlan> => {
-    // An overlay may have been unmounted meanwhile, and its descriptors may be others' by now.
-    const now = isLayerSource(source) ? checkStack(source) : stack;
+    const now = await stack();
     checkUpper(now);
     const settled = await settleStack(now);
     return { stack: settled.native, options: native, onError, ...(signal === undefined ? {} : { signal }) };

@@ -74,6 +74,8 @@ export interface NativePlan {
   readonly propagation?: Propagation;
   readonly target?: Buffer;
   readonly mkdirTarget: boolean;
+  /** Of the directory that `mkdirTarget` makes. Default 0755. */
+  readonly targetMode?: number;
   readonly rungs: readonly Rung[];
   readonly detachedLayers: boolean;
   readonly checkInUse: boolean;
@@ -521,6 +523,37 @@ export interface NativeRenameFailure extends NativeError {
   readonly stagingError?: NativeError;
 }
 
+/** What is done in a store, one after another; native/core/store_steps.h says what each is. */
+export type NativeStoreAction =
+  | 'lock-shared'
+  | 'lock-exclusive'
+  | 'expect'
+  | 'mkdir'
+  | 'write'
+  | 'replace'
+  | 'ensure'
+  | 'symlink'
+  | 'rename'
+  | 'exchange'
+  | 'unlink'
+  | 'rmdir'
+  | 'remove'
+  | 'sync'
+  | 'syncfs';
+
+/** `other`: the content, a symbolic link's target, the other path. */
+export type NativeStoreStep = readonly [
+  action: NativeStoreAction,
+  path: Buffer,
+  other?: Buffer,
+  mode?: number,
+];
+
+/** What `runStoreSteps` rejects with: the steps before `step` have been carried out. */
+export interface NativeStoreFailure extends NativeError {
+  readonly step: number;
+}
+
 /** Every export of the addon. Promises reject with {@link NativeError}. */
 export interface Binding {
   mountOverlay(plan: NativePlan): Promise<NativeMounted>;
@@ -696,6 +729,36 @@ export interface Binding {
   cancelChanges(changes: NativeChanges): void;
   /** The same, and lets go of the layers; when no `nextChanges` is under way any more. */
   closeChanges(changes: NativeChanges): Promise<void>;
+  /** Rejects with {@link NativeStoreFailure}. */
+  runStoreSteps(root: NativeRef, steps: readonly NativeStoreStep[], durable: boolean): Promise<void>;
+  /** flock(2) on a directory below the root, until `closeOpened`; never waits: EWOULDBLOCK. */
+  lockInStore(root: NativeRef, path: Buffer, exclusive: boolean): Promise<NativeOpened>;
+  /** Packed: native/core/store_read.h says how. A file larger than `most` is not read. */
+  readStore(root: NativeRef, paths: NativePaths, most: number): Promise<Buffer>;
+  /** Each name behind a byte, its `d_type` of readdir(3), and ended by a NUL. */
+  readStoreNames(root: NativeRef, path: Buffer): Promise<Buffer>;
+  /** Fills an empty directory below the root with what lies in `from`; native/core/layer_copy.h. */
+  copyLayer(
+    from: NativeRef,
+    root: NativeRef,
+    path: Buffer,
+    xattrPrefix: string,
+    cancel: NativeCancel,
+    progress?: NativeProgress,
+  ): Promise<void>;
+  /** Of a directory below the root; bytes. */
+  measureLayer(
+    root: NativeRef,
+    path: Buffer,
+    shared: boolean,
+    cancel: NativeCancel,
+  ): Promise<{
+    readonly apparent: bigint;
+    readonly allocated: bigint;
+    readonly inodes: bigint;
+    readonly hardLinked: bigint;
+    readonly reflinked: bigint;
+  }>;
   newCancel(): NativeCancel;
   cancel(token: NativeCancel): void;
 }

@@ -41,7 +41,11 @@ import { mountUnderSignals } from './signals.ts';
  * ```
  */
 export async function mountOverlay(options: OverlayOptions): Promise<Overlay> {
-  const checked = checkOptions(options);
+  return mountChecked(checkOptions(options));
+}
+
+/** The same with options that have been checked. */
+export async function mountChecked(checked: CheckedOptions): Promise<Overlay> {
   checked.signal?.throwIfAborted();
   const features = await kernelFeatures();
   const prepared = await prepare(checked, features);

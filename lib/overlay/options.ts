@@ -85,6 +85,8 @@ export interface CheckedOptions extends Omit<OverlayOptions, keyof LayerPaths> {
   readonly upper?: NativeRef;
   readonly work?: NativeRef;
   readonly target?: Buffer;
+  /** Of the directory that `mkdirTarget` makes; a caller cannot give it. */
+  readonly targetMode?: number;
 }
 interface LayerPaths {
   lower: unknown;

@@ -168,6 +168,7 @@ function nativePlan(
     propagation: options.propagation ?? 'private',
     ...(target === undefined ? {} : { target }),
     mkdirTarget: options.mkdirTarget ?? false,
+    ...(options.targetMode === undefined ? {} : { targetMode: options.targetMode }),
     rungs,
     detachedLayers: features.detachedLayers,
     checkInUse: (options.checkInUse ?? true) && features.initialUserNamespace,

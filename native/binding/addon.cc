@@ -82,6 +82,12 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   verb("applyRun", apply_run_verb);
   verb("applyProgress", apply_progress_verb);
   verb("closeApply", close_apply_verb);
+  verb("runStoreSteps", run_store_steps_verb);
+  verb("lockInStore", lock_in_store_verb);
+  verb("readStore", read_store_verb);
+  verb("readStoreNames", read_store_names_verb);
+  verb("copyLayer", copy_layer_verb);
+  verb("measureLayer", measure_layer_verb);
 #ifdef OVERLAYFS_FAULTS
   verb("planFault", plan_fault_verb);
   verb("clearFaults", clear_faults_verb);

@@ -91,6 +91,14 @@ Rung rung_from(const Napi::Value& value) {
 
 std::vector<DirectoryRef> directories_from(const Napi::Value& value) { return each(value, directory_from); }
 
+std::vector<std::string> paths_from(const Napi::Value& value) {
+  const std::string packed = bytes_from(value);
+  std::vector<std::string> paths;
+  for (size_t at = 0, end; (end = packed.find('\0', at)) != std::string::npos; at = end + 1)
+    paths.push_back(packed.substr(at, end - at));
+  return paths;
+}
+
 uint64_t propagation_from(const Napi::Value& word) {
   const std::string name = text(word);
   for (const auto& [known, bit] : kPropagation) {
@@ -142,6 +150,8 @@ MountPlan plan_from(const Napi::Object& js) {
     plan.propagation = propagation_from(word);
   if (const Napi::Value target = get(js, "target"); !target.IsUndefined()) plan.target = bytes_from(target);
   plan.make_target = truth(get(js, "mkdirTarget"));
+  if (const Napi::Value mode = get(js, "targetMode"); mode.IsNumber())
+    plan.target_mode = mode.As<Napi::Number>().Uint32Value();
   plan.rungs = each(get(js, "rungs"), rung_from);
   plan.detached_layers = truth(get(js, "detachedLayers"));
   plan.check_in_use = truth(get(js, "checkInUse"));

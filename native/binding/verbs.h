@@ -110,6 +110,14 @@ Napi::Value apply_run_verb(const Napi::CallbackInfo& info);
 Napi::Value apply_progress_verb(const Napi::CallbackInfo& info);  // synchronous
 Napi::Value close_apply_verb(const Napi::CallbackInfo& info);     // synchronous
 
+// store.cc
+Napi::Value run_store_steps_verb(const Napi::CallbackInfo& info);
+Napi::Value lock_in_store_verb(const Napi::CallbackInfo& info);
+Napi::Value read_store_verb(const Napi::CallbackInfo& info);
+Napi::Value read_store_names_verb(const Napi::CallbackInfo& info);
+Napi::Value copy_layer_verb(const Napi::CallbackInfo& info);
+Napi::Value measure_layer_verb(const Napi::CallbackInfo& info);
+
 #ifdef OVERLAYFS_FAULTS
 // fault.cc, in the test build only
 Napi::Value plan_fault_verb(const Napi::CallbackInfo& info);

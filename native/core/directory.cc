@@ -99,8 +99,8 @@ Result<DirectoryIdentity> identify_mount(int root, const std::string& path) {
   return identity;
 }
 
-Result<std::optional<DirectoryIdentity>> make_directory(const std::string& path) {
-  if (sys::mkdirat(AT_FDCWD, path.c_str(), 0755) != 0) {
+Result<std::optional<DirectoryIdentity>> make_directory(const std::string& path, mode_t mode) {
+  if (sys::mkdirat(AT_FDCWD, path.c_str(), mode) != 0) {
     if (errno == EEXIST) return std::optional<DirectoryIdentity>();
     return failed("mkdirat", {}, path);
   }

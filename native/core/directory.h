@@ -46,9 +46,9 @@ Result<DirectoryIdentity> identify(int directory, const std::string& path);
 // filter that does not know it), those have only reusable ids.
 Result<DirectoryIdentity> identify_mount(int root, const std::string& path);
 
-// Makes a directory, mode 0755, and says which one it is; nothing if it was there. Removes it again, if it is
+// Makes a directory and says which one it is; nothing if it was there. Removes it again, if it is
 // still that one and empty.
-Result<std::optional<DirectoryIdentity>> make_directory(const std::string& path);
+Result<std::optional<DirectoryIdentity>> make_directory(const std::string& path, mode_t mode = 0755);
 void remove_directory(const std::string& path, const DirectoryIdentity& made);
 
 Result<struct stat> stat_of(int fd);  // O_PATH will do

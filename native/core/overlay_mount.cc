@@ -158,7 +158,7 @@ class Mounting {
   Result<void> open_target() {
     if (plan_.target.empty()) return {};
     at(Step::target);
-    if (plan_.make_target) mounted_.made_target = TRY(make_directory(plan_.target));
+    if (plan_.make_target) mounted_.made_target = TRY(make_directory(plan_.target, plan_.target_mode));
     target_ = TRY(open_directory({plan_.target}));
     return {};
   }

@@ -2,6 +2,8 @@
 // on failure says which step it was and takes everything back.
 #pragma once
 
+#include <sys/types.h>
+
 #include <functional>
 #include <optional>
 #include <string>
@@ -28,7 +30,8 @@ struct MountPlan {
   uint64_t mount_attributes = 0;
   uint64_t propagation = 0;  // MS_PRIVATE …; 0: what the parent mount makes of it
   std::string target;        // empty: stay detached
-  bool make_target = false;  // one directory, 0755
+  bool make_target = false;  // one directory …
+  mode_t target_mode = 0755;  // … with this mode
   std::vector<Rung> rungs;
   bool detached_layers = false;  // what KernelFeatures found
   bool check_in_use = true;

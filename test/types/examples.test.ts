@@ -62,7 +62,7 @@ function compile(all: readonly Example[]): Map<string, string[]> {
       declaration: false,
       declarationMap: false,
       allowImportingTsExtensions: true,
-      paths: { overlayfs: ['./lib/index.ts'] },
+      paths: { overlayfs: ['./lib/index.ts'], 'overlayfs/store': ['./lib/store/index.ts'] },
     },
     root,
   );

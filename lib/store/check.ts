@@ -1,0 +1,158 @@
+/**
+ * Looking for what is wrong in a store, and mending it.
+ * @module
+ */
+import { listOverlays } from '../inspect/mount-table.ts';
+import { allLayers, type StoreContext } from './context.ts';
+import type { LayerRecord } from './driver.ts';
+import { entriesOf, lockStore } from './gc.ts';
+import { isId } from './ids.ts';
+import { usedAsUpper } from './in-use.ts';
+import { newDirectory, removedDirectory } from './layout.ts';
+import { isMounted } from './mount.ts';
+import { type Problem, untidiness } from './problem.ts';
+import { lockExclusive, removeEmpty, removeTree } from './steps.ts';
+import type { StoreFinding } from './types.ts';
+
+/** What mending one thing can bring to light is mended in the next round. */
+const MOST_ROUNDS = 4;
+
+/** Finds what is wrong; mends what can be mended, with `repair`. */
+export async function checkStore(store: StoreContext, repair: boolean): Promise<StoreFinding[]> {
+  using _ = await lockStore(store.directory);
+  const mended: StoreFinding[] = [];
+  for (let round = 1; ; round++) {
+    const problems = await examine(store);
+    const done: Problem[] = [];
+    if (repair && round <= MOST_ROUNDS) {
+      for (const problem of problems) if (await mend(store, problem)) done.push(problem);
+    }
+    mended.push(...done.map((problem) => findingOf(store, problem, true)));
+    if (done.length > 0) continue;
+    return [...mended, ...problems.map((problem) => findingOf(store, problem, false))];
+  }
+}
+
+async function examine(store: StoreContext): Promise<Problem[]> {
+  const layers = await allLayers(store);
+  return [
+    ...(await leftoverProblems(store)),
+    ...(await store.driver.problems(store.directory, layers)),
+    ...(await mountProblems(store, layers)),
+  ];
+}
+
+async function mend({ directory, foreign }: StoreContext, { finding, repair }: Problem): Promise<boolean> {
+  if (repair === undefined) return false;
+  // Nothing in there says what its owner still needs.
+  const harmless =
+    finding.path?.startsWith('l/') === true || finding.path?.startsWith('.overlayfs/') === true;
+  if (foreign && !(harmless && finding.id === undefined)) return false;
+  const lock =
+    finding.id === undefined ? undefined : await directory.tryLock(finding.id).catch(() => undefined);
+  if (finding.id !== undefined && lock === undefined) return false;
+  try {
+    await directory.run(repair, true);
+    return true;
+  } catch {
+    return false;
+  } finally {
+    lock?.release();
+  }
+}
+
+function findingOf(
+  { directory, foreign }: StoreContext,
+  { finding, repair }: Problem,
+  repaired: boolean,
+): StoreFinding {
+  const { path, ...rest } = finding;
+  return {
+    ...rest,
+    ...(path === undefined ? {} : { path: `${directory.shown}/${path}` }),
+    repairable: repair !== undefined && (!foreign || finding.id === undefined),
+    repaired,
+  };
+}
+
+async function leftoverProblems({ directory }: StoreContext): Promise<Problem[]> {
+  const found: Problem[] = [];
+  for (const [parent, what] of [
+    [newDirectory, 'a layer that was never finished'],
+    [removedDirectory, 'a layer whose removal was not finished'],
+  ] as const) {
+    for (const path of await entriesOf(directory, parent)) {
+      const lock = await directory.tryLock(path).catch(() => undefined);
+      if (lock === undefined) continue; // whoever makes it lives
+      lock.release();
+      found.push(
+        untidiness('WARN_OVERLAY_STORE_LEFTOVER', path, what, [lockExclusive(path), removeTree(path)]),
+      );
+    }
+  }
+  return found;
+}
+
+async function mountProblems(store: StoreContext, layers: readonly LayerRecord[]): Promise<Problem[]> {
+  const { directory } = store;
+  const there = await directory.read(
+    layers.flatMap(({ id }) => [`${id}/merged`, `${id}/work/work`, `${id}/work/work/incompat/volatile`]),
+  );
+  const found: Problem[] = [];
+  for (const [index, layer] of layers.entries()) {
+    const [merged, work, volatile] = there.slice(3 * index, 3 * index + 3);
+    if (merged?.type === 'directory' && !(await isMounted(store, layer.id))) {
+      found.push(staleMerged(layer.id));
+    }
+    if (work?.type === 'directory')
+      found.push(...(await workProblems(store, layer, volatile?.type === 'directory')));
+  }
+  return [...found, ...(await unknownMounts(store, layers))];
+}
+
+const staleMerged = (id: string): Problem =>
+  untidiness(
+    'WARN_OVERLAY_STORE_LEFTOVER',
+    `${id}/merged`,
+    'nothing is mounted at `merged`',
+    [removeEmpty(`${id}/merged`)],
+    id,
+  );
+
+// The kernel leaves `work/work` behind, empty; what is in it was left by a crash.
+async function workProblems(store: StoreContext, layer: LayerRecord, volatile: boolean): Promise<Problem[]> {
+  const { id } = layer;
+  const path = `${id}/work/work`;
+  const names = await store.directory.names(path);
+  if (names.length === 0 || (await usedAsUpper(store, layer)) !== undefined) return [];
+  const what = volatile
+    ? 'its last mount was volatile, and may have lost its last writes'
+    : 'the kernel has left something unfinished in its work directory';
+  return [untidiness('WARN_OVERLAY_STORE_LEFTOVER', path, what, [removeTree(path)], id)];
+}
+
+async function unknownMounts(
+  { directory }: StoreContext,
+  layers: readonly LayerRecord[],
+): Promise<Problem[]> {
+  const known = new Set(layers.map(({ id }) => id));
+  const prefix = `${directory.path.toString('latin1')}/`;
+  return (await listOverlays()).flatMap(({ targetBytes, target }) => {
+    const point = targetBytes.toString('latin1');
+    const id = point.startsWith(prefix)
+      ? /^([^/]+)\/merged$/.exec(point.slice(prefix.length))?.[1]
+      : undefined;
+    if (id === undefined || (isId(id) && known.has(id))) return [];
+    return [
+      {
+        finding: {
+          code: 'WARN_OVERLAY_STORE_UNKNOWN_MOUNT',
+          severity: 'warning' as const,
+          path: `${id}/merged`,
+          detail: `an overlay is mounted at ${target}, and the store has no such layer`,
+          fix: 'Unmount it, if nobody needs it: unmount() of the package does',
+        },
+      },
+    ];
+  });
+}

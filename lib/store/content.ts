@@ -1,0 +1,220 @@
+/**
+ * What a layer holds: giving it its content, and telling what it changes and how much it takes.
+ * @module
+ */
+import { constants } from 'node:os';
+import { binding } from '../addon.ts';
+import { cancellable } from '../cancel.ts';
+import { applyChanges } from '../changes/apply.ts';
+import type { Change } from '../changes/change.ts';
+import type { ChangeStream } from '../changes/stream.ts';
+import { overlayError } from '../errors.ts';
+import { explainLayer } from '../layer/explain.ts';
+import { type CheckedStack, overlayXattrsAreUser } from '../layer/stack.ts';
+import type { NativeRef } from '../native/binding.ts';
+import { isNativeError, whatFailed } from '../native-errors.ts';
+import { mountChecked } from '../overlay/mount.ts';
+import { showPath, showRef } from '../paths.ts';
+import { loadLayer, publicLayer, type StoreContext } from './context.ts';
+import { createFilledLayer } from './create.ts';
+import type { LayerRecord } from './driver.ts';
+import { explainStore, layerInUse, layerNotFound, layerReadonly } from './errors.ts';
+import { newPrivateName } from './ids.ts';
+import { usedAtAll } from './in-use.ts';
+import { newDirectory, ownDirectory } from './layout.ts';
+import { bootId, encodeSidecar, sidecarName } from './sidecar.ts';
+import {
+  exchange,
+  lockShared,
+  makeDirectory,
+  removeTree,
+  replaceFile,
+  sync,
+  syncFileSystem,
+} from './steps.ts';
+import type { Layer, Usage } from './types.ts';
+
+/** What {@link applyToLayer} is given: a directory, or changes over what the layer's parents show. */
+export type Content =
+  | { readonly directory: NativeRef }
+  | { readonly changes: ChangeStream | Iterable<Change> | AsyncIterable<Change> };
+
+/** Gives an empty layer its content. */
+export async function applyToLayer(
+  store: StoreContext,
+  id: string,
+  content: Content,
+  signal: AbortSignal | undefined,
+): Promise<Layer> {
+  const { directory, driver, durability } = store;
+  using _ = await lockLayer(store, id);
+  const layer = await loadLayer(store, id);
+  const chain = await driver.chain(directory, layer);
+  await mustBeFillable(store, layer);
+  const inside = `${id}/${driver.content(layer)}`;
+  const at = `${newDirectory}/${newPrivateName()}`;
+  using _staging = await stage(store, at);
+  try {
+    if ('directory' in content) await copyContent(store, content.directory, `${at}/content`, signal);
+    else await carryOver(store, content.changes, (await changedStack(store, id)).lower, at, signal);
+    await directory.run(
+      [
+        lockShared(ownDirectory),
+        ...(durability === 'syncfs' ? [syncFileSystem(at)] : []),
+        exchange(`${at}/content`, inside),
+        sync(at),
+        sync(id),
+        ...filled(store, layer),
+      ],
+      durability !== 'none',
+    );
+  } catch (error) {
+    throw explainStore(error, `filling layer ${id} of ${directory.shown}`);
+  } finally {
+    await directory.run([removeTree(at)], false).catch(() => {});
+  }
+  return publicLayer(store, layer, chain[0]);
+}
+
+/** Makes an image layer of what a container layer holds. */
+export async function commitLayer(
+  store: StoreContext,
+  containerId: string,
+  id: string,
+  signal: AbortSignal | undefined,
+): Promise<Layer> {
+  const { directory, driver } = store;
+  using _ = await lockLayer(store, containerId);
+  const container = await loadLayer(store, containerId);
+  const [parent] = await driver.chain(directory, container);
+  const how = await usedAtAll(store, container);
+  if (how !== undefined) throw layerInUse(containerId, how);
+  const from = directory.bytesOf(`${containerId}/${driver.content(container)}`);
+  return createFilledLayer(store, id, { kind: 'image', ...(parent === undefined ? {} : { parent }) }, (to) =>
+    copyContent(store, from, to, signal),
+  );
+}
+
+/** The stack whose upper is the layer's own content, whatever it is mounted as. */
+export async function changedStack(store: StoreContext, id: string): Promise<CheckedStack> {
+  const { directory, driver } = store;
+  const layer = await loadLayer(store, id);
+  const { lower, upper, work } = driver.parts(layer, await driver.chain(directory, layer));
+  const [own = '', ...below] = upper === undefined ? lower : [upper, ...lower];
+  return {
+    lower: below.map((path) => directory.bytesOf(path)),
+    dataOnlyLower: [],
+    upper: directory.bytesOf(own),
+    ...(work === undefined ? {} : { work: directory.bytesOf(work) }),
+  };
+}
+
+/** How much a layer takes. */
+export async function usageOfLayer(
+  store: StoreContext,
+  id: string,
+  shared: boolean,
+  signal: AbortSignal | undefined,
+): Promise<Usage> {
+  const { directory, driver } = store;
+  const layer = await loadLayer(store, id);
+  const path = Buffer.from(`${id}/${driver.content(layer)}`);
+  const measured = await cancellable(signal, (token) =>
+    binding()
+      .measureLayer(directory.ref, path, shared, token)
+      .catch((error) => {
+        throw explainStore(error, `measuring layer ${id} of ${directory.shown}`);
+      }),
+  );
+  const { hardLinked, reflinked, ...usage } = measured;
+  return shared ? { ...usage, shared: { hardLinked, reflinked } } : usage;
+}
+
+async function lockLayer({ directory }: StoreContext, id: string): Promise<Disposable> {
+  return directory.lock(id, 'exclusive').catch((error) => {
+    const missing = isNativeError(error) && error.errno === -constants.errno.ENOENT;
+    throw missing ? layerNotFound(id, directory.shown) : explainStore(error, `layer ${id}`);
+  });
+}
+
+async function mustBeFillable(store: StoreContext, layer: LayerRecord): Promise<void> {
+  const { directory, driver } = store;
+  if (layer.entries.get('committed')?.type === 'file') throw layerReadonly(layer.id, 'it has a child');
+  const how = await usedAtAll(store, layer);
+  if (how !== undefined) throw layerInUse(layer.id, how);
+  const names = await directory.names(`${layer.id}/${driver.content(layer)}`);
+  if (names.length > 0) throw layerReadonly(layer.id, 'it has its content already');
+}
+
+async function stage({ directory }: StoreContext, at: string): Promise<Disposable> {
+  using _ = await directory.lock(ownDirectory, 'shared');
+  await directory
+    .run([makeDirectory(at, 0o710), makeDirectory(`${at}/content`, 0o755)], false)
+    .catch((error) => {
+      throw explainStore(error, `the store ${directory.shown}`);
+    });
+  return directory.lock(at, 'exclusive');
+}
+
+async function copyContent(
+  { directory }: StoreContext,
+  from: NativeRef,
+  to: string,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const prefix = (await overlayXattrsAreUser(undefined)) ? 'user.overlay.' : 'trusted.overlay.';
+  await cancellable(signal, (token) =>
+    binding()
+      .copyLayer(from, directory.ref, Buffer.from(to), prefix, token)
+      .catch((error) => {
+        throw explainCopy(error, from);
+      }),
+  );
+}
+
+function explainCopy(error: unknown, from: NativeRef): unknown {
+  if (!isNativeError(error)) return error;
+  const { path } = error;
+  if (path === undefined) return explainStore(error, `copying ${showRef(from)}`);
+  if ([constants.errno.EXDEV, constants.errno.EOPNOTSUPP].includes(-error.errno)) {
+    return overlayError(
+      'ERR_OVERLAY_FOREIGN_LAYER',
+      `${showPath(path)} in ${showRef(from)} cannot be copied into a layer: ${whatFailed(error)}`,
+      'Unmount what is mounted there; mount metacopy layers, and copy what the overlay shows',
+      { path: showPath(path) },
+    );
+  }
+  if (-error.errno === constants.errno.ENOENT) return explainLayer(error);
+  return explainStore(error, `copying ${showPath(path)} of ${showRef(from)}`);
+}
+
+// The kernel writes the whiteouts and opaque marks itself.
+async function carryOver(
+  { directory }: StoreContext,
+  changes: ChangeStream | Iterable<Change> | AsyncIterable<Change>,
+  lower: readonly NativeRef[],
+  at: string,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const options = signal === undefined ? {} : { signal };
+  if (lower.length === 0) {
+    await applyChanges(changes, directory.bytesOf(`${at}/content`), options);
+    return;
+  }
+  await directory.run([makeDirectory(`${at}/work`, 0o700)], false);
+  await using overlay = await mountChecked({
+    lower,
+    dataOnlyLower: [],
+    upper: directory.bytesOf(`${at}/content`),
+    work: directory.bytesOf(`${at}/work`),
+    ...options,
+  });
+  await applyChanges(changes, overlay.path(), options);
+}
+
+function filled(store: StoreContext, { id, sidecar }: LayerRecord): ReturnType<typeof sync>[] {
+  if (sidecar === undefined) return [];
+  const { durability } = store;
+  const text = encodeSidecar({ ...sidecar, state: 'filled', durability, bootId: bootId() });
+  return [replaceFile(`${id}/${sidecarName}`, text, 0o600), sync(id)];
+}

@@ -1,0 +1,195 @@
+/**
+ * Making layers: under a name that nobody knows, and renamed when they are complete.
+ * @module
+ */
+import { constants } from 'node:os';
+import { type OverlayError, overlayError } from '../errors.ts';
+import { isNativeError } from '../native-errors.ts';
+import { findLayer, loadLayer, publicLayer, type StoreContext } from './context.ts';
+import type { LayerDraft, LayerPlan } from './driver.ts';
+import { explainStore, layerExists, layerInUse } from './errors.ts';
+import { newPrivateName } from './ids.ts';
+import { usedAsUpper } from './in-use.ts';
+import { newDirectory, ownDirectory } from './layout.ts';
+import { bootId, encodeSidecar, type Sidecar, sidecarName } from './sidecar.ts';
+import {
+  lockExclusive,
+  lockShared,
+  makeDirectory,
+  removeTree,
+  rename,
+  type Step,
+  sync,
+  syncFileSystem,
+  writeFile,
+} from './steps.ts';
+import type { CreateLayerOptions, Layer } from './types.ts';
+
+/** The kernel stacks no more lowers, and Docker's daemon mounts no more than the second number. */
+const MOST_LOWERS = 500;
+const DOCKER_LOWERS = 128;
+const { EEXIST, ESTALE, ENOENT } = constants.errno;
+
+/** Makes an empty layer. */
+export async function createLayer(
+  store: StoreContext,
+  id: string,
+  options: CreateLayerOptions,
+): Promise<Layer> {
+  const making = await draftLayer(store, id, options);
+  await carryOut(store, making, [
+    lockShared(ownDirectory),
+    ...parentLock(making),
+    ...preparing(making),
+    ...publishing(store, making, 'empty'),
+  ]);
+  return madeLayer(store, making);
+}
+
+/** Makes a layer with content. `fill` is given the directory for it, below the root; nobody else knows it yet. */
+export async function createFilledLayer(
+  store: StoreContext,
+  id: string,
+  options: CreateLayerOptions,
+  fill: (content: string) => Promise<void>,
+): Promise<Layer> {
+  const making = await draftLayer(store, id, options);
+  using _ = await prepareLocked(store, making);
+  try {
+    await fill(`${making.at}/${making.plan.content}`);
+  } catch (error) {
+    await takeBack(store, making);
+    throw error;
+  }
+  await carryOut(store, making, [
+    lockShared(ownDirectory),
+    ...parentLock(making),
+    ...(store.durability === 'syncfs' ? [syncFileSystem(making.at)] : []),
+    ...publishing(store, making, 'filled'),
+  ]);
+  return madeLayer(store, making);
+}
+
+/** A layer on its way: what it will be, and where it is until then. */
+interface Making {
+  readonly draft: LayerDraft;
+  readonly plan: LayerPlan;
+  readonly at: string;
+}
+
+async function draftLayer(
+  store: StoreContext,
+  id: string,
+  { kind, parent: parentId }: CreateLayerOptions,
+): Promise<Making> {
+  const { directory, driver } = store;
+  if ((await findLayer(store, id)) !== undefined) throw layerExists(id, directory.shown);
+  if (parentId === undefined && kind === 'container') throw withoutParent(id);
+  const parent = parentId === undefined ? undefined : await loadLayer(store, parentId);
+  const chain = parent === undefined ? [] : [parent.id, ...(await driver.chain(directory, parent))];
+  checkDepth(id, chain.length + (kind === 'image' ? 1 : 0));
+  if (parent !== undefined && !parent.readonly) {
+    // From now on it is mounted read-only, and who writes to it must not go on.
+    const how = await usedAsUpper(store, parent);
+    if (how !== undefined) throw layerInUse(parent.id, how);
+  }
+  const draft = { id, kind, chain, parent };
+  const plan = await driver.create(directory, draft);
+  return { draft, plan, at: `${newDirectory}/${newPrivateName()}` };
+}
+
+function withoutParent(id: string): OverlayError {
+  return overlayError(
+    'ERR_OVERLAY_STORE_LAYER_NOT_FOUND',
+    `container layer ${id} is given no parent, and a base layer cannot be written to through a mount`,
+    'Name the image layer that it is to lie on; an empty one will do',
+  );
+}
+
+function checkDepth(id: string, lowers: number): void {
+  if (lowers > MOST_LOWERS) {
+    throw overlayError(
+      'ERR_OVERLAY_TOO_MANY_LOWERS',
+      `layer ${id} would be mounted on ${lowers} layers, and the kernel stacks at most ${MOST_LOWERS}`,
+      'Merge some layers into one',
+    );
+  }
+  if (lowers > DOCKER_LOWERS) {
+    process.emitWarning(
+      `layer ${id} is mounted on ${lowers} layers: Docker's daemon mounts at most ${DOCKER_LOWERS}`,
+      { type: 'OverlayWarning', code: 'WARN_OVERLAY_STORE_DEPTH' },
+    );
+  }
+}
+
+// Nobody removes or fills the parent meanwhile; nor mounts it for writing, before it is marked as read-only.
+function parentLock({ draft: { parent } }: Making): Step[] {
+  if (parent === undefined) return [];
+  return [parent.readonly ? lockShared(parent.id) : lockExclusive(parent.id)];
+}
+
+const preparing = ({ plan, at }: Making): Step[] => [makeDirectory(at, 0o710), ...plan.prepare(at)];
+
+function publishing(store: StoreContext, making: Making, state: Sidecar['state']): Step[] {
+  const { draft, plan, at } = making;
+  return [
+    writeFile(`${at}/${sidecarName}`, encodeSidecar(sidecarOf(store, draft, state)), 0o600),
+    sync(at),
+    ...plan.publish,
+    rename(at, draft.id),
+    sync(''),
+  ];
+}
+
+function sidecarOf(
+  { driver, durability }: StoreContext,
+  draft: LayerDraft,
+  state: Sidecar['state'],
+): Sidecar {
+  const { id, kind, chain } = draft;
+  return { version: 1, driver: driver.name, id, kind, chain, state, durability, bootId: bootId() };
+}
+
+// Until it is renamed it is kept from whoever cleans up by its own lock, once the store's has been let go.
+async function prepareLocked(store: StoreContext, making: Making): Promise<Disposable> {
+  const { directory } = store;
+  using _ = await directory.lock(ownDirectory, 'shared');
+  await carryOut(store, making, preparing(making));
+  return directory.lock(making.at, 'exclusive');
+}
+
+async function carryOut(store: StoreContext, making: Making, steps: readonly Step[]): Promise<void> {
+  const { directory, durability } = store;
+  const { draft } = making;
+  try {
+    await directory.run(steps, durability !== 'none');
+  } catch (error) {
+    const failed = isNativeError(error) ? steps[(error as { step?: number }).step ?? 0]?.[0] : undefined;
+    // What came after the rename has not been made durable, but the layer is there.
+    await takeBack(store, making);
+    const errno = isNativeError(error) ? -error.errno : 0;
+    if (failed === 'rename' && errno === EEXIST) throw layerExists(draft.id, directory.shown);
+    const parentIsGone =
+      errno === ESTALE ||
+      (errno === ENOENT && ['lock-shared', 'lock-exclusive', 'expect'].includes(failed ?? ''));
+    if (parentIsGone && draft.parent !== undefined) await loadLayer(store, draft.parent.id);
+    throw explainStore(error, `making layer ${draft.id} in ${directory.shown}`);
+  }
+}
+
+// Best effort: what stays is what a killed process leaves, and gc() removes it.
+async function takeBack({ directory }: StoreContext, { draft, plan, at }: Making): Promise<void> {
+  const [there] = await directory.read([`${draft.id}/${sidecarName}`]).catch(() => []);
+  if (there?.type === 'file') return;
+  await directory.run([lockShared(ownDirectory), ...plan.withdraw], false).catch(() => {});
+  await directory.run([removeTree(at)], false).catch(() => {});
+}
+
+function madeLayer(store: StoreContext, { draft: { id, kind, parent } }: Making): Layer {
+  const readonly = kind === 'image';
+  const sidecar = undefined;
+  return {
+    ...publicLayer(store, { id, entries: new Map(), sidecar, kind, readonly }, parent?.id),
+    own: true,
+  };
+}

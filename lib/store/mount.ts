@@ -1,0 +1,114 @@
+/**
+ * Mounting layers on their chains, and unmounting them.
+ * @module
+ */
+import { constants } from 'node:os';
+import { binding } from '../addon.ts';
+import { listOverlays, type MountedOverlay } from '../inspect/mount-table.ts';
+import { isNativeError } from '../native-errors.ts';
+import { mountChecked } from '../overlay/mount.ts';
+import type { Overlay } from '../overlay/overlay.ts';
+import { type UnmountOptions, unmount, whileBusy } from '../overlay/unmount.ts';
+import type { LayerStack } from '../types.ts';
+import { loadLayer, type StoreContext } from './context.ts';
+import type { LayerParts, LayerRecord } from './driver.ts';
+import { explainStore, layerInUse, layerNotFound, layerReadonly } from './errors.ts';
+import { removeEmpty } from './steps.ts';
+import type { MountLayerOptions } from './types.ts';
+
+const { ENOENT, EXDEV, EBUSY, ENOTEMPTY } = constants.errno;
+
+/** Mounts a layer. A target is absolute and in bytes. */
+export async function mountLayer(
+  store: StoreContext,
+  id: string,
+  { target, ...options }: Omit<MountLayerOptions, 'target'> & { readonly target?: Buffer },
+): Promise<Overlay> {
+  const { directory } = store;
+  // Whoever removes or fills the layer waits, or has finished.
+  using _ = await directory.lock(id, 'shared').catch((error) => {
+    throw isMissing(error) ? layerNotFound(id, directory.shown) : explainStore(error, `layer ${id}`);
+  });
+  const layer = await loadLayer(store, id);
+  const readonly = options.readonly ?? layer.readonly;
+  if (layer.readonly && !readonly) throw layerReadonly(id, whyReadonly(layer));
+  if (target === undefined) await clearMerged(store, id);
+  const { lower, upper, work } = await partsOf(store, layer);
+  return mountChecked({
+    lower: lower.map((path) => directory.bytesOf(path)),
+    dataOnlyLower: [],
+    ...(upper === undefined ? {} : { upper: directory.bytesOf(upper) }),
+    ...(work === undefined ? {} : { work: directory.bytesOf(work) }),
+    target: target ?? directory.bytesOf(`${id}/merged`),
+    ...(target === undefined ? { mkdirTarget: true, targetMode: 0o700 } : {}),
+    readonly,
+    allowSingleLower: true,
+    keepOnExit: options.keepOnExit ?? true,
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+  });
+}
+
+/** The directories that a layer is mounted from, as paths. */
+export async function stackOfLayer(store: StoreContext, id: string): Promise<LayerStack> {
+  const { directory } = store;
+  const { lower, upper, work } = await partsOf(store, await loadLayer(store, id));
+  return {
+    lower: lower.map((path) => directory.pathOf(path)),
+    ...(upper === undefined ? {} : { upper: directory.pathOf(upper) }),
+    ...(work === undefined ? {} : { work: directory.pathOf(work) }),
+  };
+}
+
+/** Unmounts what is mounted at `merged`; else, of this layer, anywhere in this namespace. */
+export async function unmountLayer(store: StoreContext, id: string, options: UnmountOptions): Promise<void> {
+  const { directory } = store;
+  if (await isMounted(store, id)) await unmount(directory.bytesOf(`${id}/merged`), options);
+  else {
+    const layer = await loadLayer(store, id);
+    for (const { mountId, targetBytes, target } of await mountsOf(store, layer))
+      await whileBusy({ mountId, target }, options, () => binding().unmountById(mountId, targetBytes));
+  }
+  await removeMerged(store, id);
+}
+
+async function partsOf(store: StoreContext, layer: LayerRecord): Promise<LayerParts> {
+  const { directory, driver } = store;
+  return driver.parts(layer, await driver.chain(directory, layer));
+}
+
+const whyReadonly = ({ kind }: LayerRecord): string =>
+  kind === 'image' ? 'it is an image' : 'it has a child';
+
+// A directory that is left from a mount would not be removed by the unmount of the next.
+async function clearMerged(store: StoreContext, id: string): Promise<void> {
+  if (await isMounted(store, id))
+    throw layerInUse(id, `something is mounted at ${store.directory.shown}/${id}/merged`);
+  await removeMerged(store, id);
+}
+
+/** Whether something is mounted at `merged`. */
+export async function isMounted({ directory }: StoreContext, id: string): Promise<boolean> {
+  const [inside] = await directory.read([`${id}/merged/.`]);
+  return inside?.type === 'unreadable' && inside.errno === -EXDEV;
+}
+
+async function removeMerged({ directory, readonly }: StoreContext, id: string): Promise<void> {
+  if (readonly) return;
+  await directory.run([removeEmpty(`${id}/merged`)], false).catch((error) => {
+    // Another mount has come meanwhile, or somebody keeps something in it.
+    if (isNativeError(error) && [EBUSY, ENOTEMPTY].includes(-error.errno)) return;
+    throw explainStore(error, `layer ${id}`);
+  });
+}
+
+async function mountsOf(store: StoreContext, layer: LayerRecord): Promise<MountedOverlay[]> {
+  const content = store.directory.bytesOf(`${layer.id}/${store.driver.content(layer)}`);
+  const overlays = await listOverlays();
+  return overlays
+    .filter(({ upper, lower }) => (upper ?? lower[0])?.pathBytes.equals(content) === true)
+    .reverse();
+}
+
+function isMissing(error: unknown): boolean {
+  return isNativeError(error) && error.errno === -ENOENT;
+}

@@ -1,0 +1,203 @@
+/**
+ * What can be wrong with the links and lists of an overlay2 store, and what mends it. `l` is a cache: all that it says can
+ * be told from the layers.
+ * @module
+ */
+import type { StoreDirectory } from './directory.ts';
+import { fileText, type LayerRecord } from './driver.ts';
+import type { Entry } from './entry.ts';
+import { isId, isLinkName, newLinkName } from './ids.ts';
+import { damage, type Problem, untidiness } from './problem.ts';
+import { ensureFile, makeDirectory, makeLink, replaceFile, type Step, sync, unlink } from './steps.ts';
+
+/** Links in `l` that lead to no layer. */
+export async function dangling(directory: StoreDirectory): Promise<readonly string[]> {
+  const { targets } = await readLinks(directory);
+  const ids = [...new Set([...targets.values()].flatMap((id) => (id === undefined ? [] : [id])))];
+  const there = await directory.read(ids.map((id) => `${id}/diff`));
+  const layers = new Set(ids.filter((_, index) => there[index]?.type !== 'missing'));
+  return [...targets].flatMap(([name, id]) => (id !== undefined && !layers.has(id) ? [`l/${name}`] : []));
+}
+
+/** Everything that is wrong with `l`, `link`, `lower` and `committed`. */
+export async function problems(
+  directory: StoreDirectory,
+  layers: readonly LayerRecord[],
+): Promise<Problem[]> {
+  const links = await readLinks(directory);
+  const known = new Map(layers.map((layer) => [layer.id, layer]));
+  const named = linkNames(layers, links.targets);
+  const withChild = new Set(layers.flatMap((layer) => chainOf(layer, named) ?? []));
+  const found: Problem[] = [];
+  if (links.missing) {
+    const repair = [makeDirectory('l', 0o700), sync('')];
+    found.push(untidiness('WARN_OVERLAY_STORE_LINK', 'l', 'the directory `l` is missing', repair));
+  }
+  for (const layer of layers) {
+    found.push(...contentProblems(layer));
+    found.push(...linkProblems(layer, links, named.get(layer.id)));
+    found.push(...lowerProblems(layer, known, named));
+    found.push(...markProblems(layer, withChild.has(layer.id)));
+  }
+  for (const path of await dangling(directory)) {
+    const repair = [unlink(path), sync('l')];
+    found.push(untidiness('WARN_OVERLAY_STORE_LINK', path, `${path} leads to no layer`, repair));
+  }
+  return found;
+}
+
+interface Links {
+  readonly missing: boolean;
+  readonly entries: ReadonlyMap<string, Entry>;
+  /** The layer that each leads to; undefined: it is no such link. */
+  readonly targets: ReadonlyMap<string, string | undefined>;
+}
+
+async function readLinks(directory: StoreDirectory): Promise<Links> {
+  const [l] = await directory.read(['l']);
+  if (l?.type !== 'directory') {
+    return { missing: l?.type === 'missing', entries: new Map(), targets: new Map() };
+  }
+  const names = (await directory.names('l')).flatMap(({ text }) => (text === undefined ? [] : [text])).sort();
+  const read = await directory.read(names.map((name) => `l/${name}`));
+  const entries = new Map(names.map((name, index) => [name, read[index] as Entry]));
+  const targets = new Map([...entries].map(([name, entry]) => [name, layerOf(entry)]));
+  return { missing: false, entries, targets };
+}
+
+function layerOf(entry: Entry): string | undefined {
+  if (entry.type !== 'link') return undefined;
+  const id = /^\.\.\/([^/]+)\/diff$/.exec(entry.bytes.toString('latin1'))?.[1];
+  return id !== undefined && isId(id) ? id : undefined;
+}
+
+/** What each layer is called in `l`: as it says itself, as a layer on top of it says, or as a link says that leads there. */
+function linkNames(layers: readonly LayerRecord[], targets: Links['targets']): ReadonlyMap<string, string> {
+  const names = new Map<string, string>();
+  for (const [name, id] of targets) if (id !== undefined && isLinkName(name)) names.set(id, name);
+  for (const { entries, sidecar } of layers) {
+    const lower = lowerNames(entries.get('lower'));
+    if (sidecar === undefined || lower?.length !== sidecar.chain.length) continue;
+    for (const [index, parent] of sidecar.chain.entries()) names.set(parent, lower[index] as string);
+  }
+  for (const { id, entries } of layers) {
+    const link = fileText(entries.get('link'));
+    if (link !== undefined && isLinkName(link)) names.set(id, link);
+  }
+  return names;
+}
+
+function lowerNames(entry: Entry | undefined): string[] | undefined {
+  const names = fileText(entry)
+    ?.split(':')
+    .map((part) => (part.startsWith('l/') ? part.slice(2) : ''));
+  return names?.every(isLinkName) === true ? names : undefined;
+}
+
+function contentProblems({ id, entries }: LayerRecord): Problem[] {
+  const diff = entries.get('diff');
+  if (diff?.type === 'directory') return [];
+  const what = diff?.type === 'missing' ? 'is missing' : 'is no directory';
+  return [damage(id, `${id}/diff`, `\`diff\` ${what}: the layer's content is not there`)];
+}
+
+function linkProblems({ id, entries }: LayerRecord, links: Links, known: string | undefined): Problem[] {
+  const link = entries.get('link');
+  const text = fileText(link);
+  if (text === undefined || !isLinkName(text)) {
+    const what =
+      link?.type === 'missing' ? 'is missing' : text === '' ? 'is empty' : 'holds no name of a link in `l`';
+    const name = known ?? newLinkName();
+    const replaceable = link?.type === 'missing' || link?.type === 'file' || link?.type === 'link';
+    const repair = [replaceFile(`${id}/link`, name, 0o644), sync(id)];
+    return [damage(id, `${id}/link`, `\`link\` ${what}`, replaceable ? repair : undefined)];
+  }
+  if (links.targets.get(text) === id) return [];
+  const there = links.entries.get(text);
+  const path = `l/${text}`;
+  const relink = [makeLink(path, `../${id}/diff`), sync('l')];
+  if (there === undefined) {
+    return [untidiness('WARN_OVERLAY_STORE_LINK', path, `${path} is missing`, relink, id)];
+  }
+  const wrong = `${path} is not the symbolic link to ../${id}/diff`;
+  return [damage(id, path, wrong, there.type === 'directory' ? undefined : [unlink(path), ...relink])];
+}
+
+function lowerProblems(
+  layer: LayerRecord,
+  known: ReadonlyMap<string, LayerRecord>,
+  named: ReadonlyMap<string, string>,
+): Problem[] {
+  const { id, entries } = layer;
+  const chain = chainOf(layer, named);
+  const path = `${id}/lower`;
+  if (chain === undefined) {
+    return [
+      damage(
+        id,
+        path,
+        '`lower` is missing, empty or does not name links in `l`, and nothing else tells the parents',
+      ),
+    ];
+  }
+  if (chain.includes(id))
+    return [damage(id, path, `the layer lies below itself: ${[id, ...chain].join(' → ')}`)];
+  const missing = chain.filter((parent) => !known.has(parent));
+  const lost = missing.map((parent) => damage(id, path, `its parent ${parent} is missing`));
+  if (chain.length === 0 || lost.length > 0) return lost;
+  const found: Problem[] = [];
+  const wanted = chain.map((parent) => named.get(parent));
+  const text = wanted.map((name) => `l/${name}`).join(':');
+  if (fileText(entries.get('lower')) !== text) {
+    const type = entries.get('lower')?.type;
+    const mendable = !wanted.includes(undefined) && type !== 'directory' && type !== 'other';
+    const repair = [replaceFile(path, text, 0o644), sync(id)];
+    const what = type === 'missing' ? 'is missing' : 'does not name its parents';
+    found.push(damage(id, path, `\`lower\` ${what}`, mendable ? repair : undefined));
+  }
+  if (entries.get('work')?.type === 'missing') {
+    const repair = [makeDirectory(`${id}/work`, 0o700), sync(id)];
+    found.push(damage(id, `${id}/work`, '`work` is missing', repair));
+  }
+  return found;
+}
+
+// The parents: as the sidecar has them, else `lower-layers`, else `lower`. Undefined: nothing tells.
+function chainOf(
+  { entries, sidecar }: LayerRecord,
+  named: ReadonlyMap<string, string>,
+): readonly string[] | undefined {
+  if (sidecar !== undefined) return sidecar.chain;
+  const layers = fileText(entries.get('lower-layers'))?.split(':');
+  if (layers?.every(isId) === true) return layers;
+  const isBase = entries.get('lower')?.type === 'missing';
+  if (isBase && (entries.get('work')?.type === 'missing' || entries.get('empty')?.type === 'directory'))
+    return [];
+  const idOf = new Map([...named].map(([id, name]) => [name, id]));
+  const chain = lowerNames(entries.get('lower'))?.map((name) => idOf.get(name));
+  return chain === undefined || chain.includes(undefined) ? undefined : (chain as string[]);
+}
+
+function markProblems({ id, entries, sidecar }: LayerRecord, hasChild: boolean): Problem[] {
+  const committed = entries.get('committed')?.type === 'file';
+  const path = `${id}/committed`;
+  // containers/storage marks nothing.
+  if (sidecar === undefined || committed === hasChild) return [];
+  if (hasChild) {
+    const repair: Step[] = [ensureFile(path, 0o600), sync(id)];
+    return [
+      untidiness(
+        'WARN_OVERLAY_STORE_MARK',
+        path,
+        'it has a child, and is not marked as read-only',
+        repair,
+        id,
+      ),
+    ];
+  }
+  if (sidecar.kind === 'image') return [];
+  const repair: Step[] = [unlink(path), sync(id)];
+  return [
+    untidiness('WARN_OVERLAY_STORE_MARK', path, 'it is marked as read-only, and has no child', repair, id),
+  ];
+}

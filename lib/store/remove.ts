@@ -1,0 +1,61 @@
+/**
+ * Removing layers: out of the store by one rename, and deleted after it.
+ * @module
+ */
+import { constants } from 'node:os';
+import { overlayError } from '../errors.ts';
+import { isNativeError } from '../native-errors.ts';
+import { allLayers, loadLayer, type StoreContext } from './context.ts';
+import type { LayerRecord } from './driver.ts';
+import { explainStore, layerInUse, layerNotFound } from './errors.ts';
+import { newPrivateName } from './ids.ts';
+import { usedAsUpper, usedAtAll } from './in-use.ts';
+import { ownDirectory, removedDirectory } from './layout.ts';
+import { isMounted } from './mount.ts';
+import { lockShared, removeTree, rename, sync } from './steps.ts';
+
+/** Removes a layer that nobody uses. */
+export async function removeLayer(store: StoreContext, id: string): Promise<void> {
+  const { directory, driver, durability } = store;
+  using _ = await directory.lock(id, 'exclusive').catch((error) => {
+    const missing = isNativeError(error) && error.errno === -constants.errno.ENOENT;
+    throw missing ? layerNotFound(id, directory.shown) : explainStore(error, `layer ${id}`);
+  });
+  const layer = await loadLayer(store, id);
+  await refuseMounted(store, layer);
+  await refuseParent(store, layer);
+  const gone = `${removedDirectory}/${newPrivateName()}`;
+  try {
+    await directory.run(
+      [lockShared(ownDirectory), rename(id, gone), sync(''), ...driver.withdraw(layer)],
+      durability !== 'none',
+    );
+    await directory.run([removeTree(gone)], false);
+  } catch (error) {
+    throw explainStore(error, `removing layer ${id} of ${directory.shown}`);
+  }
+}
+
+async function refuseMounted(store: StoreContext, layer: LayerRecord): Promise<void> {
+  const { id } = layer;
+  if (await isMounted(store, id))
+    throw layerInUse(id, `something is mounted at ${store.directory.shown}/${id}/merged`);
+  // A layer that can be written to has no child, and nothing but its own mount uses it.
+  const how = layer.readonly ? await usedAtAll(store, layer) : await usedAsUpper(store, layer);
+  if (how !== undefined) throw layerInUse(id, how);
+}
+
+async function refuseParent(store: StoreContext, layer: LayerRecord): Promise<void> {
+  if (!layer.readonly) return;
+  const layers = await allLayers(store);
+  const parents = await store.driver.parents(store.directory, layers);
+  const children = [...parents].filter(([, parent]) => parent === layer.id).map(([child]) => child);
+  if (children.length === 0) return;
+  const others = children.length > 1 ? ` and ${children.length - 1} more` : '';
+  throw overlayError(
+    'ERR_OVERLAY_STORE_LAYER_HAS_CHILDREN',
+    `layer ${layer.id} lies below ${children[0]}${others}`,
+    'Remove those first',
+    { path: `${store.directory.shown}/${layer.id}` },
+  );
+}

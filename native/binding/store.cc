@@ -1,0 +1,132 @@
+#include <fcntl.h>
+
+#include "../core/beneath.h"
+#include "../core/directory.h"
+#include "../core/layer_copy.h"
+#include "../core/layer_usage.h"
+#include "../core/store_lock.h"
+#include "../core/store_read.h"
+#include "../core/store_steps.h"
+#include "promise.h"
+#include "verbs.h"
+
+namespace overlayfs {
+namespace {
+
+StoreAction action_from(const Napi::Value& value) {
+  const std::string name = text(value);
+  for (int i = 0; i <= static_cast<int>(StoreAction::syncfs); ++i) {
+    if (name == store_action_name(static_cast<StoreAction>(i))) return static_cast<StoreAction>(i);
+  }
+  return StoreAction::sync;
+}
+
+// [action, path, other?, mode?]
+StoreStep step_from(const Napi::Value& value) {
+  StoreStep step;
+  if (!value.IsArray()) return step;
+  const auto js = value.As<Napi::Array>();
+  step.action = action_from(get(js, 0));
+  step.path = bytes_from(get(js, 1));
+  step.other = bytes_from(get(js, 2));
+  if (const Napi::Value mode = get(js, 3); mode.IsNumber())
+    step.mode = mode.As<Napi::Number>().Uint32Value();
+  return step;
+}
+
+// A directory in the store, readable.
+Result<Fd> open_in_store(const DirectoryRef& root, const std::string& path) {
+  const Fd opened = TRY(open_directory(root));
+  return open_beneath(opened.get(), path, O_RDONLY | O_DIRECTORY);
+}
+
+Result<bool> copy_into_store(const DirectoryRef& from, const DirectoryRef& root, const std::string& path,
+                             const LayerCopyOptions& options) {
+  const Fd source = TRY(open_directory(from));
+  const Fd readable = TRY(reopen_readable(source.get(), from.shown()));
+  const Fd target = TRY(open_in_store(root, path));
+  TRY(copy_layer(readable.get(), target.get(), options));
+  return true;
+}
+
+}  // namespace
+
+Napi::Value run_store_steps_verb(const Napi::CallbackInfo& info) {
+  return run(
+      info.Env(),
+      [root = directory_from(info[0]), steps = each(info[1], step_from),
+       durable = truth(info[2])]() -> std::optional<StoreFailure> {
+        const auto opened = open_directory(root);
+        if (!opened) return StoreFailure{opened.error(), 0};
+        return run_store_steps(opened->get(), steps, durable);
+      },
+      [](Napi::Env env, const std::optional<StoreFailure>& failure) -> Settled {
+        if (!failure) return {true, env.Undefined()};
+        auto js = error_to_js(env, failure->error);
+        js.Set("step", static_cast<double>(failure->step));
+        return {false, js};
+      });
+}
+
+Napi::Value lock_in_store_verb(const Napi::CallbackInfo& info) {
+  return run_result(
+      info.Env(),
+      [root = directory_from(info[0]), path = bytes_from(info[1]),
+       exclusive = truth(info[2])]() -> Result<Fd> {
+        const Fd opened = TRY(open_directory(root));
+        return lock_directory(opened.get(), path, exclusive ? StoreLock::exclusive : StoreLock::shared);
+      },
+      [](Napi::Env env, Fd fd) -> Napi::Value { return opened_to_js(env, std::move(fd)); });
+}
+
+Napi::Value read_store_verb(const Napi::CallbackInfo& info) {
+  return run_result(
+      info.Env(),
+      [root = directory_from(info[0]), paths = paths_from(info[1]),
+       most = static_cast<size_t>(info[2].As<Napi::Number>().Int64Value())]() -> Result<std::string> {
+        const Fd opened = TRY(open_directory(root));
+        return read_store(opened.get(), paths, most);
+      },
+      bytes_to_js);
+}
+
+Napi::Value read_store_names_verb(const Napi::CallbackInfo& info) {
+  return run_result(
+      info.Env(),
+      [root = directory_from(info[0]), path = bytes_from(info[1])]() -> Result<std::string> {
+        const Fd opened = TRY(open_directory(root));
+        return read_store_names(opened.get(), path);
+      },
+      bytes_to_js);
+}
+
+Napi::Value copy_layer_verb(const Napi::CallbackInfo& info) {
+  LayerCopyOptions options{text(info[3]), cancel_from(info[4]), progress_from(info[5])};
+  return run_result(
+      info.Env(),
+      [from = directory_from(info[0]), root = directory_from(info[1]), path = bytes_from(info[2]),
+       options = std::move(options)] { return copy_into_store(from, root, path, options); },
+      undefined_to_js);
+}
+
+Napi::Value measure_layer_verb(const Napi::CallbackInfo& info) {
+  return run_result(
+      info.Env(),
+      [root = directory_from(info[0]), path = bytes_from(info[1]), shared = truth(info[2]),
+       cancel = cancel_from(info[3])]() -> Result<LayerUsage> {
+        const Fd directory = TRY(open_in_store(root, path));
+        return measure_layer(directory.get(), shared, cancel);
+      },
+      [](Napi::Env env, const LayerUsage& usage) -> Napi::Value {
+        auto js = Napi::Object::New(env);
+        const auto set = [&](const char* name, uint64_t value) { js.Set(name, Napi::BigInt::New(env, value)); };
+        set("apparent", usage.apparent);
+        set("allocated", usage.allocated);
+        set("inodes", usage.inodes);
+        set("hardLinked", usage.hard_linked);
+        set("reflinked", usage.reflinked);
+        return js;
+      });
+}
+
+}  // namespace overlayfs
