@@ -188,7 +188,8 @@ function explainCopy(error: unknown, from: NativeRef): unknown {
   return explainStore(error, `copying ${showPath(path)} of ${showRef(from)}`);
 }
 
-// The kernel writes the whiteouts and opaque marks itself.
+// The kernel writes the whiteouts and opaque marks itself. Directories are moved out of the way before they go, which it
+// does only with redirects; one that was renamed stays as a redirect, which every mount follows unless told not to.
 async function carryOver(
   { directory }: StoreContext,
   changes: ChangeStream | Iterable<Change> | AsyncIterable<Change>,
@@ -207,6 +208,7 @@ async function carryOver(
     dataOnlyLower: [],
     upper: directory.bytesOf(`${at}/content`),
     work: directory.bytesOf(`${at}/work`),
+    ...((await overlayXattrsAreUser(undefined)) ? {} : { redirectDir: 'on' as const }),
     ...options,
   });
   await applyChanges(changes, overlay.path(), options);

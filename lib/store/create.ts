@@ -87,7 +87,7 @@ async function draftLayer(
   if (parentId === undefined && kind === 'container') throw withoutParent(id);
   const parent = parentId === undefined ? undefined : await loadLayer(store, parentId);
   const chain = parent === undefined ? [] : [parent.id, ...(await driver.chain(directory, parent))];
-  checkDepth(id, chain.length + (kind === 'image' ? 1 : 0));
+  checkDepth(store, id, chain.length + (kind === 'image' ? 1 : 0));
   if (parent !== undefined && !parent.readonly) {
     // From now on it is mounted read-only, and who writes to it must not go on.
     const how = await usedAsUpper(store, parent);
@@ -106,7 +106,9 @@ function withoutParent(id: string): OverlayError {
   );
 }
 
-function checkDepth(id: string, lowers: number): void {
+const warned = new WeakSet<StoreContext>();
+
+function checkDepth(store: StoreContext, id: string, lowers: number): void {
   if (lowers > MOST_LOWERS) {
     throw overlayError(
       'ERR_OVERLAY_TOO_MANY_LOWERS',
@@ -114,10 +116,11 @@ function checkDepth(id: string, lowers: number): void {
       'Merge some layers into one',
     );
   }
-  if (lowers > DOCKER_LOWERS) {
+  if (lowers > DOCKER_LOWERS && !warned.has(store)) {
+    warned.add(store);
     process.emitWarning(
       `layer ${id} is mounted on ${lowers} layers: Docker's daemon mounts at most ${DOCKER_LOWERS}`,
-      { type: 'OverlayWarning', code: 'WARN_OVERLAY_STORE_DEPTH' },
+      { type: 'OverlayWarning', code: 'WARN_OVERLAY_MANY_LAYERS' },
     );
   }
 }

@@ -56,7 +56,7 @@ Napi::Value run_store_steps_verb(const Napi::CallbackInfo& info) {
       info.Env(),
       [root = directory_from(info[0]), steps = each(info[1], step_from),
        durable = truth(info[2])]() -> std::optional<StoreFailure> {
-        const auto opened = open_directory(root);
+        auto opened = open_directory(root);
         if (!opened) return StoreFailure{opened.error(), 0};
         return run_store_steps(opened->get(), steps, durable);
       },
