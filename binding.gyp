@@ -68,6 +68,7 @@
             "native/core/entry_compare.cc",
             "native/core/features.cc",
             "native/core/file_handle.cc",
+            "native/core/file_lock.cc",
             "native/core/fs_context.cc",
             "native/core/holders.cc",
             "native/core/in_use.cc",

@@ -523,6 +523,9 @@ export interface NativeRenameFailure extends NativeError {
   readonly stagingError?: NativeError;
 }
 
+/** flock(2), exclusive; fcntl(2), a record lock of any kind. */
+export type NativeFileLock = 'none' | 'flock' | 'fcntl';
+
 /** What is done in a store, one after another; native/core/store_steps.h says what each is. */
 export type NativeStoreAction =
   | 'lock-shared'
@@ -737,6 +740,8 @@ export interface Binding {
   readStore(root: NativeRef, paths: NativePaths, most: number): Promise<Buffer>;
   /** Each name behind a byte, its `d_type` of readdir(3), and ended by a NUL. */
   readStoreNames(root: NativeRef, path: Buffer): Promise<Buffer>;
+  /** The lock that somebody else holds on a file, by the call that it is held with. A missing file has none. */
+  fileLock(path: Buffer): Promise<NativeFileLock>;
   /** Fills an empty directory below the root with what lies in `from`; native/core/layer_copy.h. */
   copyLayer(
     from: NativeRef,

@@ -15,10 +15,10 @@ import type { NativeRef } from '../native/binding.ts';
 import { isNativeError, whatFailed } from '../native-errors.ts';
 import { mountChecked } from '../overlay/mount.ts';
 import { showPath, showRef } from '../paths.ts';
-import { loadLayer, publicLayer, type StoreContext } from './context.ts';
+import { loadLayer, lockLayer, publicLayer, type StoreContext, stage } from './context.ts';
 import { createFilledLayer } from './create.ts';
 import type { LayerRecord } from './driver.ts';
-import { explainStore, layerInUse, layerNotFound, layerReadonly } from './errors.ts';
+import { explainStore, layerInUse, layerReadonly } from './errors.ts';
 import { newPrivateName } from './ids.ts';
 import { usedAtAll } from './in-use.ts';
 import { newDirectory, ownDirectory } from './layout.ts';
@@ -47,13 +47,13 @@ export async function applyToLayer(
   signal: AbortSignal | undefined,
 ): Promise<Layer> {
   const { directory, driver, durability } = store;
-  using _ = await lockLayer(store, id);
+  using _ = await lockLayer(store, id, 'exclusive');
   const layer = await loadLayer(store, id);
   const chain = await driver.chain(directory, layer);
   await mustBeFillable(store, layer);
   const inside = `${id}/${driver.content(layer)}`;
   const at = `${newDirectory}/${newPrivateName()}`;
-  using _staging = await stage(store, at);
+  using _staging = await stage(store, at, [makeDirectory(at, 0o710), makeDirectory(`${at}/content`, 0o755)]);
   try {
     if ('directory' in content) await copyContent(store, content.directory, `${at}/content`, signal);
     else await carryOver(store, content.changes, (await changedStack(store, id)).lower, at, signal);
@@ -84,7 +84,7 @@ export async function commitLayer(
   signal: AbortSignal | undefined,
 ): Promise<Layer> {
   const { directory, driver } = store;
-  using _ = await lockLayer(store, containerId);
+  using _ = await lockLayer(store, containerId, 'exclusive');
   const container = await loadLayer(store, containerId);
   const [parent] = await driver.chain(directory, container);
   const how = await usedAtAll(store, container);
@@ -130,13 +130,6 @@ export async function usageOfLayer(
   return shared ? { ...usage, shared: { hardLinked, reflinked } } : usage;
 }
 
-async function lockLayer({ directory }: StoreContext, id: string): Promise<Disposable> {
-  return directory.lock(id, 'exclusive').catch((error) => {
-    const missing = isNativeError(error) && error.errno === -constants.errno.ENOENT;
-    throw missing ? layerNotFound(id, directory.shown) : explainStore(error, `layer ${id}`);
-  });
-}
-
 async function mustBeFillable(store: StoreContext, layer: LayerRecord): Promise<void> {
   const { directory, driver } = store;
   if (layer.entries.get('committed')?.type === 'file') throw layerReadonly(layer.id, 'it has a child');
@@ -144,16 +137,6 @@ async function mustBeFillable(store: StoreContext, layer: LayerRecord): Promise<
   if (how !== undefined) throw layerInUse(layer.id, how);
   const names = await directory.names(`${layer.id}/${driver.content(layer)}`);
   if (names.length > 0) throw layerReadonly(layer.id, 'it has its content already');
-}
-
-async function stage({ directory }: StoreContext, at: string): Promise<Disposable> {
-  using _ = await directory.lock(ownDirectory, 'shared');
-  await directory
-    .run([makeDirectory(at, 0o710), makeDirectory(`${at}/content`, 0o755)], false)
-    .catch((error) => {
-      throw explainStore(error, `the store ${directory.shown}`);
-    });
-  return directory.lock(at, 'exclusive');
 }
 
 async function copyContent(

@@ -2,12 +2,16 @@
  * An open store, as what is done in it sees it.
  * @module
  */
+import { constants } from 'node:os';
 import { overlayError } from '../errors.ts';
-import type { StoreDirectory } from './directory.ts';
+import { isNativeError } from '../native-errors.ts';
+import type { HeldLock, StoreDirectory } from './directory.ts';
 import type { Driver, LayerRecord } from './driver.ts';
 import { directoryTypes } from './entry.ts';
-import { layerNotFound } from './errors.ts';
+import { explainStore, layerNotFound } from './errors.ts';
 import { isId } from './ids.ts';
+import { ownDirectory } from './layout.ts';
+import { removeTree, type Step } from './steps.ts';
 import type { Durability, Layer } from './types.ts';
 
 export interface StoreContext {
@@ -81,4 +85,35 @@ export function mustBeWritable({ directory, readonly, foreign }: StoreContext): 
     foreign ? "Open it with foreign: 'write', while that program does not run" : 'Open it without readonly',
     { path: directory.shown },
   );
+}
+
+/** Waits for a layer's lock: exclusive to who removes or fills it, shared by who mounts it or makes a layer on top. */
+export async function lockLayer(
+  { directory }: StoreContext,
+  id: string,
+  kind: 'shared' | 'exclusive',
+): Promise<HeldLock> {
+  return directory.lock(id, kind).catch((error) => {
+    const missing = isNativeError(error) && error.errno === -constants.errno.ENOENT;
+    throw missing ? layerNotFound(id, directory.shown) : explainStore(error, `layer ${id}`);
+  });
+}
+
+/**
+ * Makes a directory that nobody knows, and holds it against whoever cleans up for as long as this process lives. The lock on
+ * what is ours is let go at once: filling it may take long.
+ */
+export async function stage(
+  { directory, durability }: StoreContext,
+  at: string,
+  steps: readonly Step[],
+): Promise<HeldLock> {
+  try {
+    using _ = await directory.lock(ownDirectory, 'shared');
+    await directory.run(steps, durability !== 'none');
+    return await directory.lock(at, 'exclusive');
+  } catch (error) {
+    await directory.run([removeTree(at)], false).catch(() => {});
+    throw explainStore(error, `the store ${directory.shown}`);
+  }
 }

@@ -5,15 +5,15 @@
 import { constants } from 'node:os';
 import { type OverlayError, overlayError } from '../errors.ts';
 import { isNativeError } from '../native-errors.ts';
-import { findLayer, loadLayer, publicLayer, type StoreContext } from './context.ts';
-import type { LayerDraft, LayerPlan } from './driver.ts';
+import { findLayer, loadLayer, lockLayer, publicLayer, type StoreContext, stage } from './context.ts';
+import type { HeldLock } from './directory.ts';
+import type { LayerDraft, LayerPlan, LayerRecord } from './driver.ts';
 import { explainStore, layerExists, layerInUse } from './errors.ts';
 import { newPrivateName } from './ids.ts';
 import { usedAsUpper } from './in-use.ts';
 import { newDirectory, ownDirectory } from './layout.ts';
 import { bootId, encodeSidecar, type Sidecar, sidecarName } from './sidecar.ts';
 import {
-  lockExclusive,
   lockShared,
   makeDirectory,
   removeTree,
@@ -36,7 +36,7 @@ export async function createLayer(
   id: string,
   options: CreateLayerOptions,
 ): Promise<Layer> {
-  const making = await draftLayer(store, id, options);
+  using making = await draftLayer(store, id, options);
   await carryOut(store, making, [
     lockShared(ownDirectory),
     ...parentLock(making),
@@ -53,8 +53,8 @@ export async function createFilledLayer(
   options: CreateLayerOptions,
   fill: (content: string) => Promise<void>,
 ): Promise<Layer> {
-  const making = await draftLayer(store, id, options);
-  using _ = await prepareLocked(store, making);
+  using making = await draftLayer(store, id, options);
+  using _ = await stage(store, making.at, preparing(making));
   try {
     await fill(`${making.at}/${making.plan.content}`);
   } catch (error) {
@@ -71,10 +71,12 @@ export async function createFilledLayer(
 }
 
 /** A layer on its way: what it will be, and where it is until then. */
-interface Making {
+interface Making extends Disposable {
   readonly draft: LayerDraft;
   readonly plan: LayerPlan;
   readonly at: string;
+  /** Of a parent that could be written to until now. */
+  readonly lock: HeldLock | undefined;
 }
 
 async function draftLayer(
@@ -85,17 +87,37 @@ async function draftLayer(
   const { directory, driver } = store;
   if ((await findLayer(store, id)) !== undefined) throw layerExists(id, directory.shown);
   if (parentId === undefined && kind === 'container') throw withoutParent(id);
-  const parent = parentId === undefined ? undefined : await loadLayer(store, parentId);
-  const chain = parent === undefined ? [] : [parent.id, ...(await driver.chain(directory, parent))];
-  checkDepth(store, id, chain.length + (kind === 'image' ? 1 : 0));
-  if (parent !== undefined && !parent.readonly) {
-    // From now on it is mounted read-only, and who writes to it must not go on.
-    const how = await usedAsUpper(store, parent);
-    if (how !== undefined) throw layerInUse(parent.id, how);
+  const { parent, lock } = await takeParent(store, parentId);
+  try {
+    const chain = parent === undefined ? [] : [parent.id, ...(await driver.chain(directory, parent))];
+    checkDepth(store, id, chain.length + (kind === 'image' ? 1 : 0));
+    const draft = { id, kind, chain, parent };
+    const plan = await driver.create(directory, draft);
+    const at = `${newDirectory}/${newPrivateName()}`;
+    return { draft, plan, at, lock, [Symbol.dispose]: () => lock?.release() };
+  } catch (error) {
+    lock?.release();
+    throw error;
   }
-  const draft = { id, kind, chain, parent };
-  const plan = await driver.create(directory, draft);
-  return { draft, plan, at: `${newDirectory}/${newPrivateName()}` };
+}
+
+// From now on it is mounted read-only: who writes to it must not go on, and nobody must begin to before it is marked.
+async function takeParent(
+  store: StoreContext,
+  id: string | undefined,
+): Promise<{ readonly parent: LayerRecord | undefined; readonly lock: HeldLock | undefined }> {
+  const parent = id === undefined ? undefined : await loadLayer(store, id);
+  if (parent === undefined || parent.readonly) return { parent, lock: undefined };
+  const lock = await lockLayer(store, parent.id, 'exclusive');
+  try {
+    const now = await loadLayer(store, parent.id);
+    const how = await usedAsUpper(store, now);
+    if (how !== undefined) throw layerInUse(parent.id, how);
+    return { parent: now, lock };
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
 }
 
 function withoutParent(id: string): OverlayError {
@@ -125,10 +147,9 @@ function checkDepth(store: StoreContext, id: string, lowers: number): void {
   }
 }
 
-// Nobody removes or fills the parent meanwhile; nor mounts it for writing, before it is marked as read-only.
-function parentLock({ draft: { parent } }: Making): Step[] {
-  if (parent === undefined) return [];
-  return [parent.readonly ? lockShared(parent.id) : lockExclusive(parent.id)];
+// Nobody removes or fills the parent meanwhile.
+function parentLock({ draft: { parent }, lock }: Making): Step[] {
+  return parent === undefined || lock !== undefined ? [] : [lockShared(parent.id)];
 }
 
 const preparing = ({ plan, at }: Making): Step[] => [makeDirectory(at, 0o710), ...plan.prepare(at)];
@@ -151,14 +172,6 @@ function sidecarOf(
 ): Sidecar {
   const { id, kind, chain } = draft;
   return { version: 1, driver: driver.name, id, kind, chain, state, durability, bootId: bootId() };
-}
-
-// Until it is renamed it is kept from whoever cleans up by its own lock, once the store's has been let go.
-async function prepareLocked(store: StoreContext, making: Making): Promise<Disposable> {
-  const { directory } = store;
-  using _ = await directory.lock(ownDirectory, 'shared');
-  await carryOut(store, making, preparing(making));
-  return directory.lock(making.at, 'exclusive');
 }
 
 async function carryOut(store: StoreContext, making: Making, steps: readonly Step[]): Promise<void> {

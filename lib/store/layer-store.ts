@@ -13,20 +13,12 @@ import { absolutePath, directoryRef } from '../paths.ts';
 import type { DirRef, LayerStack } from '../types.ts';
 import { checkStore } from './check.ts';
 import { applyToLayer, changedStack, commitLayer, usageOfLayer } from './content.ts';
-import {
-  allLayers,
-  findLayer,
-  loadLayer,
-  mustBeWritable,
-  publicLayer,
-  type StoreContext,
-} from './context.ts';
+import { allLayers, findLayer, loadLayer, publicLayer, type StoreContext } from './context.ts';
 import { createLayer } from './create.ts';
-import type { StoreDirectory } from './directory.ts';
-import type { Driver } from './driver.ts';
 import { collectGarbage } from './gc.ts';
 import { checkId } from './ids.ts';
 import { mountLayer, stackOfLayer, unmountLayer } from './mount.ts';
+import { mustBeOurs } from './owner.ts';
 import { removeLayer } from './remove.ts';
 import type {
   CreateLayerOptions,
@@ -44,12 +36,8 @@ export class StoreOfLayers implements LayerStore {
   readonly #pending = new Set<Promise<unknown>>();
   #closed = false;
 
-  constructor(
-    directory: StoreDirectory,
-    driver: Driver,
-    options: Pick<StoreContext, 'durability' | 'readonly' | 'foreign'>,
-  ) {
-    this.#store = { directory, driver, ...options };
+  constructor(store: StoreContext) {
+    this.#store = store;
   }
 
   get root(): string {
@@ -99,7 +87,7 @@ export class StoreOfLayers implements LayerStore {
       signal: abortSignal,
     });
     const path = target === undefined ? {} : { target: absolutePath(target, 'target') };
-    return this.#change('mount', id, (store) => mountLayer(store, id, { ...rest, ...path }));
+    return this.#do('mount', id, (store) => mountLayer(store, id, { ...rest, ...path }));
   }
 
   async unmount(id: string, options: UnmountOptions = {}): Promise<void> {
@@ -201,7 +189,7 @@ export class StoreOfLayers implements LayerStore {
     work: (store: StoreContext) => Promise<T>,
   ): Promise<T> {
     return this.#do(operation, id, async (store) => {
-      mustBeWritable(store);
+      await mustBeOurs(store);
       return work(store);
     });
   }

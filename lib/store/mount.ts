@@ -10,13 +10,14 @@ import { mountChecked } from '../overlay/mount.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { type UnmountOptions, unmount, whileBusy } from '../overlay/unmount.ts';
 import type { LayerStack } from '../types.ts';
-import { loadLayer, type StoreContext } from './context.ts';
+import { loadLayer, lockLayer, type StoreContext } from './context.ts';
 import type { LayerParts, LayerRecord } from './driver.ts';
-import { explainStore, layerInUse, layerNotFound, layerReadonly } from './errors.ts';
+import { explainStore, layerDamaged, layerInUse, layerReadonly } from './errors.ts';
+import { mustBeOurs } from './owner.ts';
 import { removeEmpty } from './steps.ts';
 import type { MountLayerOptions } from './types.ts';
 
-const { ENOENT, EXDEV, EBUSY, ENOTEMPTY } = constants.errno;
+const { EXDEV, EBUSY, ENOTEMPTY } = constants.errno;
 
 /** Mounts a layer. A target is absolute and in bytes. */
 export async function mountLayer(
@@ -25,11 +26,13 @@ export async function mountLayer(
   { target, ...options }: Omit<MountLayerOptions, 'target'> & { readonly target?: Buffer },
 ): Promise<Overlay> {
   const { directory } = store;
+  // To look at a layer from elsewhere changes nothing in the store.
+  const viewing = store.readonly && target !== undefined && options.readonly !== false;
+  if (!viewing) await mustBeOurs(store);
   // Whoever removes or fills the layer waits, or has finished.
-  using _ = await directory.lock(id, 'shared').catch((error) => {
-    throw isMissing(error) ? layerNotFound(id, directory.shown) : explainStore(error, `layer ${id}`);
-  });
-  const layer = await loadLayer(store, id);
+  using _ = await lockLayer(store, id, 'shared');
+  const found = await loadLayer(store, id);
+  const layer = viewing ? { ...found, readonly: true } : found;
   const readonly = options.readonly ?? layer.readonly;
   if (layer.readonly && !readonly) throw layerReadonly(id, whyReadonly(layer));
   if (target === undefined) await clearMerged(store, id);
@@ -71,9 +74,16 @@ export async function unmountLayer(store: StoreContext, id: string, options: Unm
   await removeMerged(store, id);
 }
 
+// The kernel is given paths: nothing else may stand there than the directories themselves.
 async function partsOf(store: StoreContext, layer: LayerRecord): Promise<LayerParts> {
   const { directory, driver } = store;
-  return driver.parts(layer, await driver.chain(directory, layer));
+  const parts = driver.parts(layer, await driver.chain(directory, layer));
+  const { lower, upper, work } = parts;
+  const paths = [...lower, ...[upper, work].filter((path) => path !== undefined)];
+  const there = await directory.read(paths);
+  const wrong = paths.find((_, index) => there[index]?.type !== 'directory');
+  if (wrong !== undefined) throw layerDamaged(layer.id, directory.shown, `${wrong} is no directory`);
+  return parts;
 }
 
 const whyReadonly = ({ kind }: LayerRecord): string =>
@@ -107,8 +117,4 @@ async function mountsOf(store: StoreContext, layer: LayerRecord): Promise<Mounte
   return overlays
     .filter(({ upper, lower }) => (upper ?? lower[0])?.pathBytes.equals(content) === true)
     .reverse();
-}
-
-function isMissing(error: unknown): boolean {
-  return isNativeError(error) && error.errno === -ENOENT;
 }

@@ -15,8 +15,9 @@ import { explainStore } from './errors.ts';
 import { StoreOfLayers } from './layer-store.ts';
 import { markerName, newDirectory, ownDirectory, removedDirectory } from './layout.ts';
 import { overlay2 } from './overlay2.ts';
+import { mustBeOurs } from './owner.ts';
 import { refuseUnsafeRoot, refuseUnsuitableRoot } from './root.ts';
-import { makeDirectory, replaceFile, sync } from './steps.ts';
+import { makeDirectory, replaceFile, type Step, sync } from './steps.ts';
 import type { LayerStore, StoreDriver, StoreOptions } from './types.ts';
 
 const drivers: Partial<Record<StoreDriver, Driver>> = { overlay2 };
@@ -47,15 +48,21 @@ export async function openStore(root: PathLike, options: StoreOptions): Promise<
   const directory = await openRoot(path, settled.lockTimeout);
   try {
     const state = await stateOf(directory, driver);
-    const wantsToWrite = !settled.readonly && (state !== 'foreign' || settled.foreign === 'write');
+    const foreign = state === 'foreign';
+    const wantsToWrite = !settled.readonly && (!foreign || settled.foreign === 'write');
     if (!settled.force) await refuseUnsafeRoot(directory);
-    if (wantsToWrite && state !== 'own') await refuseUnsuitableRoot(directory);
-    if (wantsToWrite && state === 'empty') await initialise(directory, driver);
-    return new StoreOfLayers(directory, driver, {
+    const context = {
+      directory,
+      driver,
       durability: settled.durability,
       readonly: !wantsToWrite,
-      foreign: state === 'foreign',
-    });
+      foreign,
+    };
+    if (wantsToWrite && foreign) await mustBeOurs(context);
+    if (wantsToWrite && state !== 'own') await refuseUnsuitableRoot(directory);
+    if (wantsToWrite && state === 'empty') await initialise(directory, driver);
+    if (wantsToWrite && foreign) await makeOwnDirectories(directory, []);
+    return new StoreOfLayers(context);
   } catch (error) {
     directory.close();
     throw error;
@@ -137,7 +144,14 @@ async function stateOf(directory: StoreDirectory, driver: Driver): Promise<'own'
   }
   const begun = [ownDirectory, 'lost+found', ...driver.directories.map(([name]) => name)];
   const names = await directory.names();
-  return names.every(({ text }) => text !== undefined && begun.includes(text)) ? 'empty' : 'foreign';
+  if (names.every(({ text }) => text !== undefined && begun.includes(text))) return 'empty';
+  if (driver.directories.every(([name]) => names.some(({ text }) => text === name))) return 'foreign';
+  throw overlayError(
+    'ERR_OVERLAY_STORE_ROOT',
+    `${directory.shown} is not empty, and no store for the driver ${driver.name}`,
+    "Name the storage driver's own directory, or an empty one",
+    { path: directory.shown },
+  );
 }
 
 function driverInMarker(text: string): string | undefined {
@@ -151,24 +165,21 @@ function driverInMarker(text: string): string | undefined {
 async function initialise(directory: StoreDirectory, driver: Driver): Promise<void> {
   using _ = await directory.lock('', 'exclusive');
   if ((await stateOf(directory, driver)) === 'own') return;
-  const wanted = [
-    ...driver.directories,
-    ...[ownDirectory, newDirectory, removedDirectory].map((name) => [name, 0o700] as const),
-  ];
+  await makeOwnDirectories(directory, driver.directories);
+  const marker = `${JSON.stringify({ version: 1, driver: driver.name })}\n`;
+  await change(directory, [replaceFile(markerName, marker, 0o600), sync(ownDirectory), sync('')]);
+}
+
+async function makeOwnDirectories(directory: StoreDirectory, more: Driver['directories']): Promise<void> {
+  const own = [ownDirectory, newDirectory, removedDirectory].map((name) => [name, 0o700] as const);
+  const wanted = [...more, ...own];
   const there = await directory.read(wanted.map(([name]) => name));
   const missing = wanted.filter((_, index) => there[index]?.type === 'missing');
-  const marker = `${JSON.stringify({ version: 1, driver: driver.name })}\n`;
-  await directory
-    .run(
-      [
-        ...missing.map(([name, mode]) => makeDirectory(name, mode)),
-        replaceFile(markerName, marker, 0o600),
-        sync(ownDirectory),
-        sync(''),
-      ],
-      true,
-    )
-    .catch((error) => {
-      throw explainStore(error, `making ${directory.shown} a store`);
-    });
+  await change(directory, [...missing.map(([name, mode]) => makeDirectory(name, mode)), sync('')]);
+}
+
+async function change(directory: StoreDirectory, steps: readonly Step[]): Promise<void> {
+  await directory.run(steps, true).catch((error) => {
+    throw explainStore(error, `making ${directory.shown} a store`);
+  });
 }

@@ -8,7 +8,7 @@ import { overlayError } from '../errors.ts';
 import { listOverlays } from '../inspect/mount-table.ts';
 import type { NativeFileLock } from '../native/binding.ts';
 import { showPath } from '../paths.ts';
-import type { StoreContext } from './context.ts';
+import { mustBeWritable, type StoreContext } from './context.ts';
 import { explainStore } from './errors.ts';
 
 /**
@@ -31,8 +31,13 @@ const lockFiles = [
   'overlay-containers/containers.lock',
 ];
 
-/** Throws `ERR_OVERLAY_STORE_OWNER_ALIVE` while it is. */
-export async function refuseLivingOwner(store: StoreContext): Promise<void> {
+/** Throws where the store must not be written to: it is only read, or another program uses it. */
+export async function mustBeOurs(store: StoreContext): Promise<void> {
+  mustBeWritable(store);
+  if (store.foreign) await refuseLivingOwner(store);
+}
+
+async function refuseLivingOwner(store: StoreContext): Promise<void> {
   const evidence = (await heldLock(store)) ?? (await mountedLayer(store));
   if (evidence === undefined) return;
   const { shown } = store.directory;

@@ -2,12 +2,10 @@
  * Removing layers: out of the store by one rename, and deleted after it.
  * @module
  */
-import { constants } from 'node:os';
 import { overlayError } from '../errors.ts';
-import { isNativeError } from '../native-errors.ts';
-import { allLayers, loadLayer, type StoreContext } from './context.ts';
+import { allLayers, loadLayer, lockLayer, type StoreContext } from './context.ts';
 import type { LayerRecord } from './driver.ts';
-import { explainStore, layerInUse, layerNotFound } from './errors.ts';
+import { explainStore, layerInUse } from './errors.ts';
 import { newPrivateName } from './ids.ts';
 import { usedAsUpper, usedAtAll } from './in-use.ts';
 import { ownDirectory, removedDirectory } from './layout.ts';
@@ -17,10 +15,7 @@ import { lockShared, removeTree, rename, sync } from './steps.ts';
 /** Removes a layer that nobody uses. */
 export async function removeLayer(store: StoreContext, id: string): Promise<void> {
   const { directory, driver, durability } = store;
-  using _ = await directory.lock(id, 'exclusive').catch((error) => {
-    const missing = isNativeError(error) && error.errno === -constants.errno.ENOENT;
-    throw missing ? layerNotFound(id, directory.shown) : explainStore(error, `layer ${id}`);
-  });
+  using _ = await lockLayer(store, id, 'exclusive');
   const layer = await loadLayer(store, id);
   await refuseMounted(store, layer);
   await refuseParent(store, layer);

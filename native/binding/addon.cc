@@ -86,6 +86,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   verb("lockInStore", lock_in_store_verb);
   verb("readStore", read_store_verb);
   verb("readStoreNames", read_store_names_verb);
+  verb("fileLock", file_lock_verb);
   verb("copyLayer", copy_layer_verb);
   verb("measureLayer", measure_layer_verb);
 #ifdef OVERLAYFS_FAULTS

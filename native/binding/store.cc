@@ -2,6 +2,7 @@
 
 #include "../core/beneath.h"
 #include "../core/directory.h"
+#include "../core/file_lock.h"
 #include "../core/layer_copy.h"
 #include "../core/layer_usage.h"
 #include "../core/store_lock.h"
@@ -98,6 +99,16 @@ Napi::Value read_store_names_verb(const Napi::CallbackInfo& info) {
         return read_store_names(opened.get(), path);
       },
       bytes_to_js);
+}
+
+Napi::Value file_lock_verb(const Napi::CallbackInfo& info) {
+  return run_result(
+      info.Env(), [path = bytes_from(info[0])] { return file_lock(path); },
+      [](Napi::Env env, FileLock lock) -> Napi::Value {
+        return Napi::String::New(env, lock == FileLock::flock   ? "flock"
+                                      : lock == FileLock::fcntl ? "fcntl"
+                                                                : "none");
+      });
 }
 
 Napi::Value copy_layer_verb(const Napi::CallbackInfo& info) {

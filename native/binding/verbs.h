@@ -115,6 +115,7 @@ Napi::Value run_store_steps_verb(const Napi::CallbackInfo& info);
 Napi::Value lock_in_store_verb(const Napi::CallbackInfo& info);
 Napi::Value read_store_verb(const Napi::CallbackInfo& info);
 Napi::Value read_store_names_verb(const Napi::CallbackInfo& info);
+Napi::Value file_lock_verb(const Napi::CallbackInfo& info);
 Napi::Value copy_layer_verb(const Napi::CallbackInfo& info);
 Napi::Value measure_layer_verb(const Napi::CallbackInfo& info);
 

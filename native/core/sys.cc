@@ -198,6 +198,7 @@ int inotify_add_watch(int fd, const char* path, uint32_t events) {
 }
 int inotify_rm_watch(int fd, int watch) { return CALL("inotify_rm_watch", ::inotify_rm_watch(fd, watch)); }
 int flock(int fd, int operation) { return CALL("flock", ::flock(fd, operation)); }
+int get_lock(int fd, struct flock* lock) { return CALL("fcntl:F_OFD_GETLK", ::fcntl(fd, F_OFD_GETLK, lock)); }
 int set_signal(int fd, int signal) { return CALL("fcntl:F_SETSIG", ::fcntl(fd, F_SETSIG, signal)); }
 int set_lease(int fd, int type) { return CALL("fcntl:F_SETLEASE", ::fcntl(fd, F_SETLEASE, type)); }
 int socket(int domain, int type) { return CALL("socket", ::socket(domain, type | SOCK_CLOEXEC, 0)); }

@@ -19,33 +19,12 @@ import {
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { changes, listOverlays, mountOverlay } from '../../lib/index.ts';
-import { type LayerStore, openStore, type StoreOptions } from '../../lib/store/index.ts';
-import { afterThisTest, describeOn, type Scratch } from '../support/scratch.ts';
-
-const overlay2: StoreOptions = { driver: 'overlay2', durability: 'none' };
-
-/** A store that is closed, and of which nothing stays mounted, when the test ends. */
-async function opened({ path }: Scratch, options: Partial<StoreOptions> = {}): Promise<LayerStore> {
-  const store = await openStore(path('overlay2'), { ...overlay2, ...options });
-  afterThisTest(() => store.close());
-  return store;
-}
+import { openStore } from '../../lib/store/index.ts';
+import { afterThisTest, describeOn } from '../support/scratch.ts';
+import { opened, threeLayers } from '../support/store.ts';
 
 const modeOf = (path: string): string => (lstatSync(path).mode & 0o7777).toString(8);
 const read = (...names: string[]): string => readFileSync(join(...names), 'utf8');
-
-/** base (a, dir/b) ← next (dir/c; a removed) ← box. */
-async function threeLayers(store: LayerStore, scratch: Scratch): Promise<void> {
-  scratch.file('base/a', 'from base');
-  scratch.file('base/dir/b', 'below');
-  await store.create('base', { kind: 'image' });
-  await store.apply('base', scratch.path('base'));
-  scratch.file('next/dir/c', 'above');
-  execFileSync('mknod', [scratch.path('next/a'), 'c', '0', '0']);
-  await store.create('next', { kind: 'image', parent: 'base' });
-  await store.apply('next', scratch.path('next'));
-  await store.create('box', { kind: 'container', parent: 'next' });
-}
 
 describeOn(['tmpfs', 'ext4'], 'an overlay2 store', (scratch) => {
   it('makes an empty directory its own', async () => {
@@ -283,7 +262,7 @@ describeOn(['tmpfs', 'ext4'], 'an overlay2 store', (scratch) => {
   });
 
   it('is found again by whoever opens it next', async () => {
-    await using store = await openStore(scratch.path('overlay2'), overlay2);
+    await using store = await openStore(scratch.path('overlay2'), { driver: 'overlay2', durability: 'none' });
     await threeLayers(store, scratch);
     const again = await opened(scratch, { readonly: true });
     expect(await again.list()).toEqual(await store.list());
