@@ -99,7 +99,7 @@ export class StoreDirectory {
 
   async #waiting<T>(attempt: () => Promise<T>): Promise<T> {
     const started = performance.now();
-    for (let pause = 1; ; pause = Math.min(pause * 2, 50)) {
+    for (let pause = 1; ; pause = Math.min(pause * 2, 16)) {
       try {
         return await attempt();
       } catch (error) {

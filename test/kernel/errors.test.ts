@@ -41,6 +41,7 @@ import { openDirectories, openings } from '../support/directories.ts';
 import { creating, type Fault, plan } from '../support/faults.ts';
 import { describePrivileged } from '../support/needs.ts';
 import { afterThisTest, type Layers, type Scratch, scratchOn } from '../support/scratch.ts';
+import { storeErrors } from '../support/store-errors.ts';
 import { setXattr } from '../support/xattr.ts';
 
 /** Fails with the code in question. */
@@ -80,6 +81,7 @@ async function looking({ lower, upper, work, ...options }: LayerStack, path: str
 }
 
 const really: Partial<Record<ErrorCode, Provoke>> = {
+  ...storeErrors,
   ERR_OVERLAY_UNSUPPORTED_PLATFORM: async () => {
     const { platform } = process;
     Object.defineProperty(process, 'platform', { value: 'darwin' });
