@@ -30,8 +30,7 @@ StoreStep step_from(const Napi::Value& value) {
   step.action = action_from(get(js, 0));
   step.path = bytes_from(get(js, 1));
   step.other = bytes_from(get(js, 2));
-  if (const Napi::Value mode = get(js, 3); mode.IsNumber())
-    step.mode = mode.As<Napi::Number>().Uint32Value();
+  if (const Napi::Value mode = get(js, 3); mode.IsNumber()) step.mode = mode.As<Napi::Number>().Uint32Value();
   return step;
 }
 
@@ -130,7 +129,9 @@ Napi::Value measure_layer_verb(const Napi::CallbackInfo& info) {
       },
       [](Napi::Env env, const LayerUsage& usage) -> Napi::Value {
         auto js = Napi::Object::New(env);
-        const auto set = [&](const char* name, uint64_t value) { js.Set(name, Napi::BigInt::New(env, value)); };
+        const auto set = [&](const char* name, uint64_t value) {
+          js.Set(name, Napi::BigInt::New(env, value));
+        };
         set("apparent", usage.apparent);
         set("allocated", usage.allocated);
         set("inodes", usage.inodes);

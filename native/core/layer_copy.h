@@ -16,9 +16,9 @@ struct LayerCopyOptions {
   Progress progress;
 };
 
-// Fills the empty directory `to`, and gives it the metadata of `from`; both are readable descriptors. Hard links inside
-// the layer stay links, holes stay holes, data is cloned where the file system can. Nothing mounted below is
-// crossed: EXDEV. A file whose data lies in another layer (metacopy) is EOPNOTSUPP.
+// Fills the empty directory `to`, and gives it the metadata of `from`; both are readable descriptors. Hard
+// links inside the layer stay links, holes stay holes, data is cloned where the file system can. Nothing
+// mounted below is crossed: EXDEV. A file whose data lies in another layer (metacopy) is EOPNOTSUPP.
 Result<void> copy_layer(int from, int to, const LayerCopyOptions& options);
 
 }  // namespace overlayfs

@@ -95,7 +95,8 @@ class Walk {
     if (st.st_dev != device_) return {};
     if (!count(st)) return {};
     if (shared_ && S_ISREG(st.st_mode) && st.st_blocks != 0)
-      usage_.reflinked += std::min(shared_bytes(directory, name), static_cast<uint64_t>(st.st_blocks) * kBlock);
+      usage_.reflinked +=
+          std::min(shared_bytes(directory, name), static_cast<uint64_t>(st.st_blocks) * kBlock);
     if (!S_ISDIR(st.st_mode)) return {};
     const Fd inner(sys::openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NOATIME));
     if (!inner && errno == ENOENT) return {};

@@ -28,9 +28,9 @@ struct MountPlan {
   std::string source;
   bool readonly = false;
   uint64_t mount_attributes = 0;
-  uint64_t propagation = 0;  // MS_PRIVATE …; 0: what the parent mount makes of it
-  std::string target;        // empty: stay detached
-  bool make_target = false;  // one directory …
+  uint64_t propagation = 0;   // MS_PRIVATE …; 0: what the parent mount makes of it
+  std::string target;         // empty: stay detached
+  bool make_target = false;   // one directory …
   mode_t target_mode = 0755;  // … with this mode
   std::vector<Rung> rungs;
   bool detached_layers = false;  // what KernelFeatures found

@@ -103,8 +103,10 @@ Result<std::string> read_store(int root, const std::vector<std::string>& paths, 
         if (!is_missing(error)) none.found = Found::unknown, none.error = error;
       }
     }
-    if (!parent) none.pack(packed);
-    else look(parent.get(), slash == std::string::npos ? path : path.substr(slash + 1), most).pack(packed);
+    if (!parent)
+      none.pack(packed);
+    else
+      look(parent.get(), slash == std::string::npos ? path : path.substr(slash + 1), most).pack(packed);
   }
   return packed;
 }

@@ -15,9 +15,9 @@
 namespace overlayfs {
 namespace {
 
-constexpr const char* kActions[] = {"lock-shared", "lock-exclusive", "expect",   "mkdir",  "write",
-                                    "replace",     "ensure",         "symlink",  "rename", "exchange",
-                                    "unlink",      "rmdir",          "remove",   "sync",   "syncfs"};
+constexpr const char* kActions[] = {"lock-shared", "lock-exclusive", "expect",  "mkdir",  "write",
+                                    "replace",     "ensure",         "symlink", "rename", "exchange",
+                                    "unlink",      "rmdir",          "remove",  "sync",   "syncfs"};
 
 Result<void> write_all(int file, const std::string& bytes) {
   for (size_t at = 0; at < bytes.size();) {

@@ -43,8 +43,8 @@ struct StoreFailure {
   size_t step = 0;  // those before it are done
 };
 
-// Carries the steps out. `durable`: every file that is written is synced before it has its name, and the steps
-// `sync` and `syncfs` are carried out; otherwise they are left out.
+// Carries the steps out. `durable`: every file that is written is synced before it has its name, and the
+// steps `sync` and `syncfs` are carried out; otherwise they are left out.
 std::optional<StoreFailure> run_store_steps(int root, const std::vector<StoreStep>& steps, bool durable);
 
 }  // namespace overlayfs

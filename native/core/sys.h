@@ -85,8 +85,8 @@ int inotify_add_watch(int fd, const char* path, uint32_t events);
 int inotify_rm_watch(int fd, int watch);
 int flock(int fd, int operation);
 int get_lock(int fd, struct flock* lock);  // fcntl(2), F_OFD_GETLK
-int set_signal(int fd, int signal);  // fcntl(2), F_SETSIG: what a lease's end is told by
-int set_lease(int fd, int type);     // fcntl(2), F_SETLEASE
+int set_signal(int fd, int signal);        // fcntl(2), F_SETSIG: what a lease's end is told by
+int set_lease(int fd, int type);           // fcntl(2), F_SETLEASE
 int socket(int domain, int type);
 int connect_to(int socket, const char* path);  // connect(2), AF_UNIX
 int syncfs(int fd);

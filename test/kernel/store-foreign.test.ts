@@ -1,0 +1,207 @@
+/** Stores that other programs have made: read as they are, and written to only while nobody else does. */
+import { execFileSync } from 'node:child_process';
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { type LayerStore, openStore } from '../../lib/store/index.ts';
+import { waitingShell } from '../support/child.ts';
+import { describePrivileged } from '../support/needs.ts';
+import { expectRefusal } from '../support/refusal.ts';
+import { type Scratch, scratchOn } from '../support/scratch.ts';
+import { opened, threeLayers } from '../support/store.ts';
+
+const ids = { base: 'a'.repeat(64), next: 'tq3vtqkblbdnkfqh0kwm5qz0z', box: 'b'.repeat(64) } as const;
+
+/** What Docker's daemon leaves: hexadecimal ids, one of BuildKit's, and no word of this package. Closed. */
+async function dockerStore(scratch: Scratch): Promise<string> {
+  await using store = await openStore(scratch.path('overlay2'), { driver: 'overlay2', durability: 'none' });
+  await threeLayers(store, scratch);
+  for (const [id, name] of Object.entries(ids)) {
+    const link = readFileSync(join(store.root, id, 'link'), 'utf8');
+    rmSync(join(store.root, 'l', link));
+    rmSync(join(store.root, id, 'overlayfs.json'));
+    renameSync(join(store.root, id), join(store.root, name));
+    symlinkSync(`../${name}/diff`, join(store.root, 'l', link));
+  }
+  rmSync(join(store.root, '.overlayfs'), { recursive: true });
+  return store.root;
+}
+
+const everything = (root: string) =>
+  execFileSync('find', [root, '-printf', '%p %y %m %s %T@ %l\n'], { encoding: 'utf8' }).split('\n').sort();
+
+/** Holds a record lock until its standard input ends. */
+const lockf = `
+import fcntl, sys
+file = open(sys.argv[1], "r+")
+fcntl.lockf(file, fcntl.LOCK_EX)
+open(sys.argv[1] + ".locked", "w")
+sys.stdin.read()`;
+
+describePrivileged("another program's store", () => {
+  const scratch = scratchOn('tmpfs');
+
+  it('is read as it is, and not written to', async () => {
+    const root = await dockerStore(scratch);
+    const before = everything(root);
+    const store = await opened(scratch);
+    expect(store).toMatchObject({ foreign: true, readonly: true });
+    expect(await store.list()).toEqual([
+      { id: ids.base, kind: 'image', readonly: true, own: false, path: join(root, ids.base) },
+      {
+        id: ids.box,
+        kind: 'unknown',
+        readonly: false,
+        own: false,
+        path: join(root, ids.box),
+        parent: ids.next,
+      },
+      {
+        id: ids.next,
+        kind: 'image',
+        readonly: true,
+        own: false,
+        path: join(root, ids.next),
+        parent: ids.base,
+      },
+    ]);
+    expect(await store.chain(ids.box)).toEqual([ids.box, ids.next, ids.base]);
+    const told: string[] = [];
+    await using stream = store.changes(ids.next);
+    for await (const { kind, path } of stream) told.push(`${kind} ${path}`);
+    expect(told).toEqual(['deleted a', 'added dir/c']);
+    expect(await store.usage(ids.base)).toMatchObject({ apparent: 14n });
+    expect(await store.check()).toEqual([]);
+    for (const attempt of [
+      () => store.create('new', { kind: 'image' }),
+      () => store.mount(ids.box),
+      () => store.commit(ids.box, { id: 'new' }),
+      () => store.remove(ids.box),
+      () => store.gc(),
+      () => store.check({ repair: true }),
+    ])
+      await expectRefusal(scratch, 'ERR_OVERLAY_STORE_READONLY', attempt);
+    expect(everything(root)).toEqual(before);
+  });
+
+  it('can be looked at through a mount elsewhere, which changes nothing in it', async () => {
+    const root = await dockerStore(scratch);
+    const before = everything(root);
+    const store = await opened(scratch);
+    {
+      await using view = await store.mount(ids.box, { target: scratch.directory('view') });
+      expect(readdirSync(view.path('dir')).sort()).toEqual(['b', 'c']);
+      expect(() => writeFileSync(view.path('new'), '')).toThrow('EROFS');
+    }
+    expect(everything(root)).toEqual(before);
+  });
+
+  it('is written to where that is asked for', async () => {
+    const root = await dockerStore(scratch);
+    const store = await opened(scratch, { foreign: 'write' });
+    expect(store).toMatchObject({ foreign: true, readonly: false });
+    await store.create('new', { kind: 'container', parent: ids.next });
+    {
+      await using box = await store.mount('new');
+      expect(readdirSync(box.path('dir')).sort()).toEqual(['b', 'c']);
+    }
+    expect(readFileSync(join(root, 'new/lower'), 'utf8').split(':')).toHaveLength(2);
+    symlinkSync('../gone/diff', join(root, 'l', 'A'.repeat(26)));
+    mkdirSync(join(root, '.overlayfs/new/1'));
+    mkdirSync(join(root, ids.box, 'merged'));
+    const link = readFileSync(join(root, ids.base, 'link'), 'utf8');
+    rmSync(join(root, 'l', link));
+    const repaired = await store.check({ repair: true });
+    // Nothing of the owner's is touched, not even what looks wrong.
+    expect(repaired.filter((one) => one.repaired).map(({ path }) => path?.slice(root.length + 1))).toEqual([
+      '.overlayfs/new/1',
+      `l/${'A'.repeat(26)}`,
+    ]);
+    expect(readdirSync(join(root, ids.box))).toContain('merged');
+    await store.remove('new');
+    expect((await store.list()).map(({ id }) => id)).toEqual([ids.base, ids.box, ids.next].sort());
+  });
+
+  it.each([
+    ["Docker's daemon holds its databases", 'volumes/metadata.db', 'exec 9<> "$DB"; flock -x 9', 'flock'],
+    [
+      'containers/storage is at work',
+      'overlay-layers/layers.lock',
+      `exec 3<&0; python3 -c '${lockf}' "$DB" <&3 & until [ -e "$DB.locked" ]; do sleep 0.02; done`,
+      'fcntl',
+    ],
+  ])('is not written to while %s', async (_, file, script, call) => {
+    await dockerStore(scratch);
+    const path = scratch.file(file);
+    await using writer = await opened(scratch, { foreign: 'write' });
+    {
+      await using _owner = await waitingShell(`export DB='${path}'; ${script}`);
+      await expect(
+        openStore(scratch.path('overlay2'), { driver: 'overlay2', foreign: 'write' }),
+      ).rejects.toMatchObject({
+        code: 'ERR_OVERLAY_STORE_OWNER_ALIVE',
+        message: expect.stringContaining(`${call}(2)`),
+      });
+      // It may have been started since.
+      await expect(writer.create('new', { kind: 'image' })).rejects.toMatchObject({
+        code: 'ERR_OVERLAY_STORE_OWNER_ALIVE',
+      });
+      expect(await writer.list()).toHaveLength(3);
+    }
+  });
+
+  it('is not written to while its containers run', async () => {
+    const root = await dockerStore(scratch);
+    mkdirSync(join(root, ids.box, 'merged'));
+    const script = `mount -t overlay overlay -o lowerdir=${ids.next}/diff:${ids.base}/diff,upperdir=${ids.box}/diff,workdir=${ids.box}/work ${ids.box}/merged`;
+    execFileSync('sh', ['-c', script], { cwd: root });
+    try {
+      await expect(openStore(root, { driver: 'overlay2', foreign: 'write' })).rejects.toMatchObject({
+        code: 'ERR_OVERLAY_STORE_OWNER_ALIVE',
+      });
+    } finally {
+      execFileSync('umount', [join(root, ids.box, 'merged')]);
+    }
+  });
+});
+
+describePrivileged('a store of containers/storage', () => {
+  const scratch = scratchOn('tmpfs');
+
+  /** It marks nothing as committed, gives base layers `empty` and `work`, and lists the parents' ids. */
+  async function podmanStore(): Promise<LayerStore> {
+    const root = await dockerStore(scratch);
+    for (const id of [ids.base, ids.next]) rmSync(join(root, id, 'committed'));
+    for (const name of ['empty', 'work', 'merged']) mkdirSync(join(root, ids.base, name));
+    writeFileSync(join(root, '.has-mount-program'), 'false');
+    return opened(scratch);
+  }
+
+  it('is read through `lower`', async () => {
+    const store = await podmanStore();
+    expect(await store.chain(ids.box)).toEqual([ids.box, ids.next, ids.base]);
+    expect(await store.get(ids.base)).toMatchObject({ readonly: true, kind: 'image' });
+    await using view = await store.mount(ids.base, { target: scratch.directory('view') });
+    expect(readdirSync(view.path()).sort()).toEqual(['a', 'dir']);
+  });
+
+  it('is read through `lower-layers`, which needs no links', async () => {
+    const store = await podmanStore();
+    writeFileSync(join(store.root, ids.box, 'lower-layers'), `${ids.next}:${ids.base}`);
+    writeFileSync(join(store.root, ids.next, 'lower-layers'), ids.base);
+    rmSync(join(store.root, 'l'), { recursive: true });
+    mkdirSync(join(store.root, 'l'));
+    expect(await store.chain(ids.box)).toEqual([ids.box, ids.next, ids.base]);
+    expect((await store.list()).find(({ id }) => id === ids.box)?.parent).toBe(ids.next);
+    await using view = await store.mount(ids.box, { target: scratch.directory('view') });
+    expect(readdirSync(view.path('dir')).sort()).toEqual(['b', 'c']);
+  });
+});
