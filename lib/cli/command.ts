@@ -39,9 +39,9 @@ const commonFlags: Flags = {
   help: { type: 'boolean', short: 'h', help: 'print this' },
 };
 
-/** Runs a command and prints what came of it. Resolves with the exit code. */
+/** Runs a command and prints what came of it; `program` is all the words that name it. Resolves with the exit code. */
 export async function runCommand(
-  name: string,
+  program: string,
   summary: string,
   command: Command,
   given: readonly string[],
@@ -51,7 +51,7 @@ export async function runCommand(
   try {
     args = readArguments(given, { ...command.flags, ...commonFlags });
     if (args.flag('help')) {
-      console.log(help(name, summary, command));
+      console.log(help(program, summary, command));
       return 0;
     }
     checkPositionals(command, args);
@@ -63,7 +63,7 @@ export async function runCommand(
     return failed ? 1 : 0;
   } catch (error) {
     const what = args === undefined ? '' : command.what(args);
-    return printFailure(`overlayfs ${name}`, what, error, json, command.flags);
+    return printFailure(program, what, error, json, command.flags);
   }
 }
 
@@ -121,7 +121,7 @@ function checkPositionals({ positionals }: Command, { positionals: given }: Argu
   if (extra !== undefined && !takesMore) throw new UsageError(`unexpected argument '${extra}'`);
 }
 
-function help(name: string, summary: string, command: Command): string {
+function help(program: string, summary: string, command: Command): string {
   const flags = Object.entries({ ...command.flags, ...commonFlags }).map(([long, flag]) => {
     const { short, value = 'VALUE', type, optional = false, help: text } = flag;
     const after = type === 'boolean' ? '' : optional ? `[=${value}]` : ` ${value}`;
@@ -130,7 +130,7 @@ function help(name: string, summary: string, command: Command): string {
   });
   const one = command.exitOne === undefined ? 'it failed' : `it failed, or ${command.exitOne}`;
   return [
-    `Usage: overlayfs ${[name, '[FLAGS]', ...command.positionals].join(' ')}`,
+    `Usage: ${[program, '[FLAGS]', ...command.positionals].join(' ')}`,
     '',
     `${summary}.`,
     '',

@@ -3,10 +3,9 @@
  * @module
  */
 import { doctor } from '../overlay/doctor.ts';
-import type { Finding } from '../types.ts';
 import type { Command } from './command.ts';
-import { inFlags, mountFlags, mountOptions } from './mount-flags.ts';
-import { type Paint, printable } from './output.ts';
+import { findingText } from './finding.ts';
+import { mountFlags, mountOptions } from './mount-flags.ts';
 
 /** Tells all that is wrong with a mount, and what is worth knowing; changes nothing. */
 export const command: Command = {
@@ -21,19 +20,10 @@ export const command: Command = {
   run: async (args, paint) => {
     const findings = await doctor(mountOptions(args));
     return {
-      text: findings.length === 0 ? 'nothing to find' : findings.map((one) => shown(one, paint)).join('\n'),
+      text:
+        findings.length === 0 ? 'nothing to find' : findings.map((one) => findingText(one, paint)).join('\n'),
       json: findings,
       failed: findings.some(({ severity }) => severity === 'error'),
     };
   },
 };
-
-const colours = { error: 'red', warning: 'yellow', info: 'cyan' } as const;
-
-function shown({ severity, code, detail, fix }: Finding, paint: Paint): string {
-  return [
-    `${paint(colours[severity], severity)}: ${code}`,
-    `  ${paint('bold', 'why:')} ${printable(detail)}`,
-    `  ${paint('bold', 'fix:')} ${printable(inFlags(fix))}`,
-  ].join('\n');
-}

@@ -7,14 +7,9 @@
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { commandLine } from './arguments.ts';
-import type { Command } from './command.ts';
+import { dispatch, type Group } from './dispatch.ts';
 
-interface Entry {
-  readonly summary: string;
-  readonly load: () => Promise<{ readonly command: Command }>;
-}
-
-const commands: Readonly<Record<string, Entry>> = {
+const commands: Group['commands'] = {
   mount: {
     summary: 'Mount an overlay, which stays when this command ends',
     load: () => import('./mount.ts'),
@@ -37,11 +32,25 @@ const commands: Readonly<Record<string, Entry>> = {
     summary: 'Carry the changes of an overlay over into a plain directory',
     load: () => import('./apply.ts'),
   },
+  store: {
+    summary: "Keep layers in Docker's own layout: twelve commands",
+    load: () => import('./store/group.ts'),
+  },
   sweep: { summary: 'Unmount what killed processes left mounted', load: () => import('./sweep.ts') },
   demo: {
     summary: 'Tell one real story on a directory tree, and leave nothing',
     load: () => import('./demo.ts'),
   },
+};
+
+const group: Group = {
+  about: 'Kernel overlay mounts.',
+  commands,
+  examples: [
+    'overlayfs mount -l /srv/app -l /srv/base -u /srv/box/upper -w /srv/box/work /srv/box/merged',
+    'overlayfs ls',
+    'overlayfs unmount /srv/box/merged',
+  ],
 };
 
 const helpers = ['mount.overlay', 'umount.overlay'] as const;
@@ -59,43 +68,10 @@ process.exitCode = await main(basename(process.argv[1] ?? ''), commandLine());
 async function main(program: string, args: readonly string[]): Promise<number> {
   const [name = '', ...rest] = isHelper(program) ? [program, ...args] : args;
   if (isHelper(name)) return (await import('./mount-helper.ts')).runHelper(name, rest);
-  const entry = Object.hasOwn(commands, name) ? commands[name] : undefined;
-  if (entry !== undefined) {
-    const [{ runCommand }, { command }] = await Promise.all([import('./command.ts'), entry.load()]);
-    return runCommand(name, entry.summary, command, rest);
-  }
-  if (name === '--help' || name === '-h') {
-    console.log(help());
-    return 0;
-  }
   if (name === '--version') {
     const manifest = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
     console.log((JSON.parse(manifest) as { version: string }).version);
     return 0;
   }
-  const [{ printFailure }, { UsageError }] = await Promise.all([
-    import('./command.ts'),
-    import('./usage.ts'),
-  ]);
-  const problem = name === '' ? 'no command is given' : `there is no command '${name}'`;
-  return printFailure('overlayfs', '', new UsageError(problem), args.includes('--json'));
-}
-
-function help(): string {
-  return [
-    'Usage: overlayfs COMMAND [FLAGS] …',
-    '',
-    'Kernel overlay mounts.',
-    '',
-    'Commands:',
-    ...Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(10)} ${summary}`),
-    '',
-    'Each takes --help, which has examples, and --json. Also: --version.',
-    'Exit codes: 0, done; 1, it failed; 2, wrong usage.',
-    '',
-    'Examples:',
-    '  overlayfs mount -l /srv/app -l /srv/base -u /srv/box/upper -w /srv/box/work /srv/box/merged',
-    '  overlayfs ls',
-    '  overlayfs unmount /srv/box/merged',
-  ].join('\n');
+  return dispatch('overlayfs', group, args);
 }

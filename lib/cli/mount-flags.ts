@@ -138,10 +138,22 @@ const optionName = /\b[a-z]+[A-Z][a-zA-Z]*\b/g;
 /** Advice that names options as a program has them, in the words of the command line. `flags`: of the command, beside these. */
 export function inFlags(text: string, flags: Flags = {}): string {
   const known = { ...mountFlags, ...flags };
-  return text
-    .replaceAll('listOverlays()', '`overlayfs ls`')
+  return commandWords
+    .reduce((advice, [program, command]) => advice.replaceAll(program, command), text)
     .replace(optionName, (name) => (Object.hasOwn(known, kebabCase(name)) ? `--${kebabCase(name)}` : name));
 }
+
+// Longer ones first.
+const commandWords = [
+  ['listOverlays()', '`overlayfs ls`'],
+  ['unmount() of the package', '`overlayfs unmount`'],
+  ['check({ repair: true })', '`overlayfs store check --repair`'],
+  ['repair: true', '--repair'],
+  ['check()', '`overlayfs store check`'],
+  ['list()', '`overlayfs store ls`'],
+  ["foreign: 'write'", '--foreign write'],
+  ['set force', 'set --force'],
+] as const;
 
 /** `redirectDir` → `redirect-dir`. */
 export function kebabCase(name: string): string {

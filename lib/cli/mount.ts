@@ -4,10 +4,10 @@
  */
 import { mountOverlay, planOverlay } from '../overlay/mount.ts';
 import type { OverlayPlan } from '../overlay/plan.ts';
-import type { MountReport } from '../overlay/report.ts';
 import type { Command, Outcome } from './command.ts';
 import { mountFlags, mountOptions } from './mount-flags.ts';
-import { type Paint, printable } from './output.ts';
+import { mounted } from './mounted.ts';
+import { printable } from './output.ts';
 
 /** Mounts; what it mounts is `keepOnExit`, since the command ends at once. */
 export const command: Command = {
@@ -25,23 +25,9 @@ export const command: Command = {
   run: async (args, paint) => {
     const options = { ...mountOptions(args), keepOnExit: true };
     if (args.flag('dry-run')) return planned(await planOverlay(options));
-    const overlay = await mountOverlay(options);
-    const { target = '', targetBytes, mountId, plan, report } = overlay;
-    return {
-      text: [`${printable(target)} mounted by ${report.rung}`, ...remarks(report, paint)].join('\n'),
-      json: { target, targetBytes, mountId, report, plan },
-    };
+    return mounted(await mountOverlay(options), paint);
   },
 };
-
-function remarks({ fallbacks, degradations, unverified }: MountReport, paint: Paint): string[] {
-  return [
-    ...fallbacks.map(({ rung, reason }) => `${paint('dim', 'not by')} ${rung}: ${reason}`),
-    ...[...degradations, ...unverified].map(
-      ({ code, detail, fix }) => `${paint('yellow', code)} ${detail}. ${fix}`,
-    ),
-  ];
-}
 
 function planned(plan: OverlayPlan): Outcome {
   const lines = Object.entries(plan).map(([key, value]) => `${key.padEnd(14)} ${show(value)}`.trimEnd());

@@ -5,10 +5,11 @@
 import { constants } from 'node:os';
 import { binding } from '../addon.ts';
 import { cancellable } from '../cancel.ts';
-import { applyChanges } from '../changes/apply.ts';
+import { type ApplyProgress, applyChanges } from '../changes/apply.ts';
 import type { Change } from '../changes/change.ts';
 import type { ChangeStream } from '../changes/stream.ts';
 import { overlayError } from '../errors.ts';
+import { withProgress } from '../layer/copy-up-stream.ts';
 import { explainLayer } from '../layer/explain.ts';
 import { type CheckedStack, overlayXattrsAreUser } from '../layer/stack.ts';
 import type { NativeRef } from '../native/binding.ts';
@@ -32,7 +33,7 @@ import {
   sync,
   syncFileSystem,
 } from './steps.ts';
-import type { Layer, Usage } from './types.ts';
+import type { FillOptions, Layer, Usage } from './types.ts';
 
 /** What {@link applyToLayer} is given: a directory, or changes over what the layer's parents show. */
 export type Content =
@@ -44,7 +45,7 @@ export async function applyToLayer(
   store: StoreContext,
   id: string,
   content: Content,
-  signal: AbortSignal | undefined,
+  options: FillOptions,
 ): Promise<Layer> {
   const { directory, driver, durability } = store;
   using _ = await lockLayer(store, id, 'exclusive');
@@ -55,8 +56,8 @@ export async function applyToLayer(
   const at = `${newDirectory}/${newPrivateName()}`;
   using _staging = await stage(store, at, [makeDirectory(at, 0o710), makeDirectory(`${at}/content`, 0o755)]);
   try {
-    if ('directory' in content) await copyContent(store, content.directory, `${at}/content`, signal);
-    else await carryOver(store, content.changes, (await changedStack(store, id)).lower, at, signal);
+    if ('directory' in content) await copyContent(store, content.directory, `${at}/content`, options);
+    else await carryOver(store, content.changes, (await changedStack(store, id)).lower, at, options);
     await directory.run(
       [
         lockShared(ownDirectory),
@@ -81,7 +82,7 @@ export async function commitLayer(
   store: StoreContext,
   containerId: string,
   id: string,
-  signal: AbortSignal | undefined,
+  options: FillOptions,
 ): Promise<Layer> {
   const { directory, driver } = store;
   using _ = await lockLayer(store, containerId, 'exclusive');
@@ -91,7 +92,7 @@ export async function commitLayer(
   if (how !== undefined) throw layerInUse(containerId, how);
   const from = directory.bytesOf(`${containerId}/${driver.content(container)}`);
   return createFilledLayer(store, id, { kind: 'image', ...(parent === undefined ? {} : { parent }) }, (to) =>
-    copyContent(store, from, to, signal),
+    copyContent(store, from, to, options),
   );
 }
 
@@ -143,16 +144,18 @@ async function copyContent(
   { directory }: StoreContext,
   from: NativeRef,
   to: string,
-  signal: AbortSignal | undefined,
+  { signal, onProgress }: FillOptions,
 ): Promise<void> {
   const prefix = (await overlayXattrsAreUser(undefined)) ? 'user.overlay.' : 'trusted.overlay.';
-  await cancellable(signal, (token) =>
+  const progress = binding().newProgress();
+  const copying = cancellable(signal, (token) =>
     binding()
-      .copyLayer(from, directory.ref, Buffer.from(to), prefix, token)
+      .copyLayer(from, directory.ref, Buffer.from(to), prefix, token, progress)
       .catch((error) => {
         throw explainCopy(error, from);
       }),
   );
+  await withProgress(onProgress, () => binding().readProgress(progress), copying);
 }
 
 function explainCopy(error: unknown, from: NativeRef): unknown {
@@ -178,9 +181,15 @@ async function carryOver(
   changes: ChangeStream | Iterable<Change> | AsyncIterable<Change>,
   lower: readonly NativeRef[],
   at: string,
-  signal: AbortSignal | undefined,
+  { signal, onProgress }: FillOptions,
 ): Promise<void> {
-  const options = signal === undefined ? {} : { signal };
+  const stopping = signal === undefined ? {} : { signal };
+  const options = {
+    ...stopping,
+    ...(onProgress === undefined
+      ? {}
+      : { onProgress: ({ entries, bytes }: ApplyProgress) => onProgress({ entries, bytes }) }),
+  };
   if (lower.length === 0) {
     await applyChanges(changes, directory.bytesOf(`${at}/content`), options);
     return;
@@ -192,7 +201,7 @@ async function carryOver(
     upper: directory.bytesOf(`${at}/content`),
     work: directory.bytesOf(`${at}/work`),
     ...((await overlayXattrsAreUser(undefined)) ? {} : { redirectDir: 'on' as const }),
-    ...options,
+    ...stopping,
   });
   await applyChanges(changes, overlay.path(), options);
 }

@@ -8,9 +8,11 @@ export { openStore } from './open.ts';
 export type {
   CreateLayerOptions,
   Durability,
+  FillOptions,
   Garbage,
   Layer,
   LayerKind,
+  LayerProgress,
   LayerStore,
   MountLayerOptions,
   StoreDriver,

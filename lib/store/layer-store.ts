@@ -2,7 +2,7 @@
  * The store as its users have it: every call checked, told to whoever listens, and waited for by `close()`.
  * @module
  */
-import { abortSignal, boolean, checked, oneOf } from '../arguments.ts';
+import { abortSignal, boolean, callback, checked, oneOf } from '../arguments.ts';
 import { type ChangeOptions, changesOf } from '../changes/changes.ts';
 import type { ChangeStream } from '../changes/stream.ts';
 import { overlayError } from '../errors.ts';
@@ -22,6 +22,7 @@ import { mustBeOurs } from './owner.ts';
 import { removeLayer } from './remove.ts';
 import type {
   CreateLayerOptions,
+  FillOptions,
   Garbage,
   Layer,
   LayerStore,
@@ -68,14 +69,14 @@ export class StoreOfLayers implements LayerStore {
   async apply(
     id: string,
     content: Parameters<LayerStore['apply']>[1],
-    options: { readonly signal?: AbortSignal } = {},
+    options: FillOptions = {},
   ): Promise<Layer> {
     checkId(id, 'id');
-    const { signal } = checked(options, { signal: abortSignal });
+    const filling = checked(options, { signal: abortSignal, onProgress: callback });
     const given = isDirectory(content)
       ? { directory: directoryRef(content, 'content') }
       : { changes: content };
-    return this.#change('apply', id, (store) => applyToLayer(store, id, given, signal));
+    return this.#change('apply', id, (store) => applyToLayer(store, id, given, filling));
   }
 
   async mount(id: string, options: MountLayerOptions = {}): Promise<Overlay> {
@@ -96,14 +97,15 @@ export class StoreOfLayers implements LayerStore {
     await this.#do('unmount', id, (store) => unmountLayer(store, id, given));
   }
 
-  async commit(
-    containerId: string,
-    options: { readonly id: string; readonly signal?: AbortSignal },
-  ): Promise<Layer> {
+  async commit(containerId: string, options: { readonly id: string } & FillOptions): Promise<Layer> {
     checkId(containerId, 'containerId');
-    const { id, signal } = checked(options, { id: () => {}, signal: abortSignal });
+    const { id, ...filling } = checked(options, {
+      id: () => {},
+      signal: abortSignal,
+      onProgress: callback,
+    });
     checkId(id, 'id');
-    return this.#change('commit', id, (store) => commitLayer(store, containerId, id, signal));
+    return this.#change('commit', id, (store) => commitLayer(store, containerId, id, filling));
   }
 
   changes(id: string, options: ChangeOptions = {}): ChangeStream {

@@ -62,6 +62,22 @@ export interface CreateLayerOptions {
   readonly kind: LayerKind;
 }
 
+/** How much of a layer's content has been copied. */
+export interface LayerProgress {
+  /** Files and directories; of changes, those that are done in the phase of `applyChanges()` that is under way. */
+  readonly entries: number;
+  /** Bytes of data. */
+  readonly bytes: bigint;
+}
+
+/** How to give a layer its content. */
+export interface FillOptions {
+  /** Takes everything back. */
+  readonly signal?: AbortSignal;
+  /** Called about ten times a second. */
+  readonly onProgress?: (done: LayerProgress) => void;
+}
+
 /** How to mount a layer. */
 export interface MountLayerOptions {
   /** Default: false for a container layer that has no child, and true for every other. */
@@ -164,7 +180,7 @@ export interface LayerStore extends AsyncDisposable {
   apply(
     id: string,
     content: DirRef | ChangeStream | Iterable<Change> | AsyncIterable<Change>,
-    options?: { readonly signal?: AbortSignal },
+    options?: FillOptions,
   ): Promise<Layer>;
   /**
    * Mounts a layer on its chain, at `<id>/merged` (made with mode 0700, and removed at the unmount).
@@ -180,10 +196,7 @@ export interface LayerStore extends AsyncDisposable {
    *
    * @throws OverlayError `ERR_OVERLAY_STORE_LAYER_IN_USE` for a container that is mounted.
    */
-  commit(
-    containerId: string,
-    options: { readonly id: string; readonly signal?: AbortSignal },
-  ): Promise<Layer>;
+  commit(containerId: string, options: { readonly id: string } & FillOptions): Promise<Layer>;
   /** What a layer changes over its parents: as `changes()`. */
   changes(id: string, options?: ChangeOptions): ChangeStream;
   /** The directories that the layer is mounted from, for `mountOverlay()`, `whichLayer()`, `mergedView()`. */

@@ -16,6 +16,20 @@ const commands = [
   'sweep',
   'demo',
 ];
+const storeCommands = [
+  'init',
+  'ls',
+  'tree',
+  'create',
+  'mount',
+  'unmount',
+  'commit',
+  'diff',
+  'usage',
+  'check',
+  'gc',
+  'rm',
+];
 const wrong = (program: string, why: string) =>
   `${program}: wrong usage\n  why: ${why}\n  fix: See \`${program} --help\`\n`;
 
@@ -24,11 +38,20 @@ describe('overlayfs --help', () => {
     const { status, stdout, stderr } = overlayfs('--help');
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
     for (const command of commands) expect(stdout).toMatch(new RegExp(`^ {2}${command} +[A-Z]`, 'm'));
+    expect(stdout).toMatch(/^ {2}store +[A-Z]/m);
     expect(overlayfs('-h').stdout).toBe(stdout);
   });
 
-  it.each(commands)('%s has one of its own, with its flags, exit codes and examples', (command) => {
-    const { status, stdout, stderr } = overlayfs(command, '--help');
+  it('names every command of the store', () => {
+    const { status, stdout, stderr } = overlayfs('store', '--help');
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect(stdout).toMatch(/^Usage: overlayfs store COMMAND \[FLAGS\] …\n/);
+    for (const command of storeCommands) expect(stdout).toMatch(new RegExp(`^ {2}${command} +[A-Z]`, 'm'));
+  });
+
+  const all = [...commands, ...storeCommands.map((command) => `store ${command}`)];
+  it.each(all)('%s has one of its own, with its flags, exit codes and examples', (command) => {
+    const { status, stdout, stderr } = overlayfs(...command.split(' '), '--help');
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
     expect(stdout).toMatch(new RegExp(`^Usage: overlayfs ${command} \\[FLAGS\\]`));
     expect(stdout).toMatch(/^ {6}--json /m);
@@ -83,6 +106,22 @@ describe('a command line that is wrong', () => {
       ['mount', '-l', '/', '--scratch=big', 'm'],
       'overlayfs mount',
       '--scratch=big: a size is a number, with k, m, g or t behind it',
+    ],
+    [['store'], 'overlayfs store', 'no command is given'],
+    [['store', 'lss'], 'overlayfs store', "there is no command 'lss'"],
+    [['store', 'ls'], 'overlayfs store ls', '--root is missing'],
+    [['store', 'ls', '--root', ''], 'overlayfs store ls', 'root is empty'],
+    [['store', 'rm', '--root', '/'], 'overlayfs store rm', 'ID is missing'],
+    [['store', 'mount', '--root', '/', 'a', 'b'], 'overlayfs store mount', "unexpected argument 'b'"],
+    [
+      ['store', 'ls', '--root', '/', '--driver', 'aufs'],
+      'overlayfs store ls',
+      "--driver must be one of 'overlay2', 'overlay' (received 'aufs')",
+    ],
+    [
+      ['store', 'gc', '--root', '/', '--lock-timeout', 'soon'],
+      'overlayfs store gc',
+      '--lock-timeout soon: a number of milliseconds is wanted',
     ],
     [
       ['unmount', '--timeout', 'soon', 'm'],
