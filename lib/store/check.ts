@@ -16,6 +16,8 @@ import type { StoreFinding } from './types.ts';
 
 /** What mending one thing can bring to light is mended in the next round. */
 const MOST_ROUNDS = 4;
+/** Of readdir(3). */
+const DT_CHR = 2;
 
 /** Finds what is wrong; mends what can be mended, with `repair`. */
 export async function checkStore(store: StoreContext, repair: boolean): Promise<StoreFinding[]> {
@@ -119,12 +121,14 @@ const staleMerged = (id: string): Problem =>
     id,
   );
 
-// The kernel leaves `work/work` behind, empty; what is in it was left by a crash.
+// The kernel leaves `work/work` behind, with no more in it than the whiteout that it links to for each deletion; what else
+// is in it was left by a crash.
 async function workProblems(store: StoreContext, layer: LayerRecord, volatile: boolean): Promise<Problem[]> {
   const { id } = layer;
   const path = `${id}/work/work`;
   const names = await store.directory.names(path);
-  if (names.length === 0 || (await usedAsUpper(store, layer)) !== undefined) return [];
+  const left = names.filter(({ text, type }) => !(type === DT_CHR && text?.startsWith('#') === true));
+  if (left.length === 0 || (await usedAsUpper(store, layer)) !== undefined) return [];
   const what = volatile
     ? 'its last mount was volatile, and may have lost its last writes'
     : 'the kernel has left something unfinished in its work directory';
