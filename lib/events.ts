@@ -40,6 +40,7 @@ export interface CopyUpEvent {
 
 /** Published on `overlayfs:store` after each operation that changes a store, or mounts or unmounts a layer. */
 export interface StoreEvent {
+  /** Of the store. */
   readonly root: string;
   /** The method's name. */
   readonly operation: string;

@@ -4,6 +4,7 @@
  * @see https://docs.docker.com/engine/storage/drivers/overlayfs-driver/
  * @packageDocumentation
  */
+export type { StoreEvent } from '../events.ts';
 export { openStore } from './open.ts';
 export type {
   CreateLayerOptions,

@@ -1,6 +1,7 @@
 // @module-tag vm
 /** A store of layers in the layout of Docker's overlay2: what lies on disk, and what is mounted of it. */
 import { execFileSync } from 'node:child_process';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import {
   appendFileSync,
   chmodSync,
@@ -20,7 +21,8 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { changes, listOverlays, mountOverlay } from '../../lib/index.ts';
 import { openStore } from '../../lib/store/index.ts';
-import { afterThisTest, describeOn } from '../support/scratch.ts';
+import { describePrivileged } from '../support/needs.ts';
+import { afterThisTest, describeOn, scratchOn } from '../support/scratch.ts';
 import { opened, threeLayers } from '../support/store.ts';
 
 const modeOf = (path: string): string => (lstatSync(path).mode & 0o7777).toString(8);
@@ -296,5 +298,42 @@ describeOn(['tmpfs', 'ext4'], 'an overlay2 store', (scratch) => {
     writeFileSync(box.path('file'), 'on 500 layers');
     await using _image = await store.mount(parent);
     chmodSync(box.path('file'), 0o600);
+  });
+});
+
+describePrivileged('what happens in a store', () => {
+  const scratch = scratchOn('tmpfs');
+
+  it('is published on overlayfs:store, failures too', async () => {
+    const store = await opened(scratch);
+    const events: unknown[] = [];
+    const listen = (event: unknown) => events.push(event);
+    subscribe('overlayfs:store', listen);
+    afterThisTest(() => unsubscribe('overlayfs:store', listen));
+    await store.create('base', { kind: 'image' });
+    await store.remove('nobody').catch(() => {});
+    await store.gc();
+    const { root } = store;
+    const duration = expect.any(Number);
+    expect(events).toEqual([
+      { root, operation: 'create', id: 'base', duration },
+      {
+        root,
+        operation: 'remove',
+        id: 'nobody',
+        duration,
+        error: expect.objectContaining({ code: 'ERR_OVERLAY_STORE_LAYER_NOT_FOUND' }),
+      },
+      { root, operation: 'gc', duration },
+    ]);
+  });
+
+  it('is over when it has been closed, and what was under way is waited for', async () => {
+    const store = await opened(scratch);
+    const creating = store.create('base', { kind: 'image' });
+    await store.close();
+    await creating;
+    await expect(store.get('base')).rejects.toMatchObject({ code: 'ERR_OVERLAY_STORE_CLOSED' });
+    await store.close();
   });
 });

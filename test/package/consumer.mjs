@@ -3,6 +3,7 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { mountOverlay } from 'overlayfs';
+import { openStore } from 'overlayfs/store';
 
 const [lower, upper, work, target] = ['lower', 'upper', 'work', 'target'].map((name) => {
   const directory = join(process.argv[2], name);
@@ -21,6 +22,7 @@ console.log(
   JSON.stringify({
     merged,
     upper: readdirSync(upper),
+    stored: await stored(join(process.argv[2], 'overlay2')),
     afterwards: readdirSync(target),
     addon: maps.match(/prebuilds\/\S+\.node|build\/\S+\.node/)?.[0],
     rung: overlay.report.rung,
@@ -38,4 +40,13 @@ async function outcome(options) {
   } catch (error) {
     return error.code;
   }
+}
+
+async function stored(root) {
+  const store = await openStore(root, { driver: 'overlay2' });
+  await store.create('base', { kind: 'image' });
+  await store.create('box', { kind: 'container', parent: 'base' });
+  const chain = await store.chain('box');
+  await store.close();
+  return chain;
 }

@@ -48,6 +48,7 @@ describe.skipIf(!isMade && !process.env.OVERLAYFS_TEST_STRICT)(
       expect(consume(['node'])).toMatchObject({
         merged: ['above', 'below'],
         upper: ['above'],
+        stored: ['box', 'base'],
         afterwards: [],
         addon: `prebuilds/linux-${process.arch}/overlayfs.glibc.node`,
       });
@@ -71,6 +72,7 @@ describe.skipIf(!isMade && !process.env.OVERLAYFS_TEST_STRICT)(
         ).toMatchObject({
           merged: ['above', 'below'],
           upper: ['above'],
+          stored: ['box', 'base'],
           afterwards: [],
           addon: 'prebuilds/linux-arm64/overlayfs.glibc.node',
           rung: 'mount',
