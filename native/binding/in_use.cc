@@ -13,7 +13,7 @@ Result<InUseAnswer> directory_in_use(const DirectoryRef& ref, bool detached_laye
   directory.identity = TRY(identify(directory.fd.get(), ref.shown()));
   InUseAnswer answer;
   for (const Rung rung : {Rung::layer_fds, Rung::layer_names, Rung::mount}) {
-    answer = probe_in_use(directory, directory, rung, detached_layers);
+    answer = probe_in_use(directory, rung, detached_layers);
     if (answer.answer != InUse::unknown) break;
   }
   return answer;

@@ -3,7 +3,9 @@ import { execFileSync } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { binding } from '../../lib/addon.ts';
 import { mountOverlay, type OverlayOptions } from '../../lib/index.ts';
+import { kernelFeatures } from '../../lib/inspect/kernel.ts';
 import { type Waiting, waitingShell } from '../support/child.ts';
 import { expectRefusal } from '../support/refusal.ts';
 import { afterThisTest, describeOn, fileSystems, type Layers } from '../support/scratch.ts';
@@ -86,6 +88,17 @@ describeOn(fileSystems, 'a live overlay', (scratch) => {
     await using _ = await mountOverlay(layers);
     await using second = await mountOverlay(again(layers, 'lower'));
     expect(second.report.unverified).toEqual([]);
+  });
+
+  it('is asked for of a single directory too, and the answer is known either way', async () => {
+    const { detachedLayers } = await kernelFeatures();
+    const layers = scratch.layers();
+    const asked = (path: string) => binding().directoryInUse(Buffer.from(path), detachedLayers);
+    for (const path of [layers.upper, layers.work])
+      expect(await asked(path)).toEqual({ answer: 'no', reason: '' });
+    await using _ = await mountOverlay(layers);
+    for (const path of [layers.upper, layers.work]) expect((await asked(path)).answer).toBe('yes');
+    expect((await asked(layers.lower)).answer).toBe('no');
   });
 
   it('is refused by the kernel itself as a lower of an overlay with an index', async () => {
