@@ -91,14 +91,6 @@ Rung rung_from(const Napi::Value& value) {
 
 std::vector<DirectoryRef> directories_from(const Napi::Value& value) { return each(value, directory_from); }
 
-std::vector<std::string> paths_from(const Napi::Value& value) {
-  const std::string packed = bytes_from(value);
-  std::vector<std::string> paths;
-  for (size_t at = 0, end; (end = packed.find('\0', at)) != std::string::npos; at = end + 1)
-    paths.push_back(packed.substr(at, end - at));
-  return paths;
-}
-
 uint64_t propagation_from(const Napi::Value& word) {
   const std::string name = text(word);
   for (const auto& [known, bit] : kPropagation) {

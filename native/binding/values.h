@@ -43,9 +43,6 @@ std::string bytes_from(const Napi::Value& value);  // Uint8Array
 std::vector<std::string> paths_from(const Napi::Value& value);
 DirectoryRef directory_from(const Napi::Value& value);  // Uint8Array | number
 std::vector<DirectoryRef> directories_from(const Napi::Value& value);
-// Paths in one buffer, each ended by a NUL: reading 100,000 strings one by one would take longer than the
-// work.
-std::vector<std::string> paths_from(const Napi::Value& value);
 std::vector<OverlayOption> options_from(const Napi::Value& value);  // [key, Uint8Array | null][]
 Rung rung_from(const Napi::Value& name);
 LayerStack stack_from(const Napi::Value& stack);

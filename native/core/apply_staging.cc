@@ -13,6 +13,7 @@
 #include "remove_tree.h"
 #include "rename.h"
 #include "sys.h"
+#include "write_all.h"
 
 namespace overlayfs {
 namespace {
@@ -28,15 +29,6 @@ Result<bool> is_there(int directory, const std::string& name) {
   if (sys::fstatat(directory, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0) return true;
   if (errno == ENOENT) return false;
   return failed("fstatat", {}, name);
-}
-
-Result<void> write_all(int fd, const std::string& text) {
-  for (size_t at = 0; at < text.size();) {
-    const ssize_t count = sys::write(fd, text.data() + at, text.size() - at);
-    if (count < 0 && errno != EINTR) return failed("write", kRecord);
-    at += static_cast<size_t>(std::max<ssize_t>(count, 0));
-  }
-  return {};
 }
 
 // The record of a run that was killed; what it had not finished writing is about nothing that it had taken.

@@ -12,12 +12,12 @@
 #include "directory.h"
 #include "recorded_tree.h"
 #include "sys.h"
+#include "tree_path.h"
 #include "xattr.h"
 
 namespace overlayfs {
 namespace {
 
-constexpr size_t kDeepest = 2048;  // deeper than any path leads: PATH_MAX
 // What an attribute of the kernel's means for whoever reads the layer; all others are about the upper that it
 // was.
 constexpr std::array kMeaningful = {"opaque", "redirect", "whiteout", "whiteouts"};
@@ -40,7 +40,7 @@ class LayerCopy {
  private:
   // On an error, `path_` stays where it was met.
   Result<void> fill(int from, int to, size_t depth) {
-    if (depth > kDeepest) return SysError{ENAMETOOLONG, "openat2", "it lies too deep", {}, {}};
+    if (depth > kDeepestTree) return SysError{ENAMETOOLONG, "openat2", "it lies too deep", {}, {}};
     for (const std::string& name : TRY(sorted_names(from))) {
       const size_t length = path_.size();
       if (length != 0) path_ += '/';

@@ -15,13 +15,12 @@
 #include "fd.h"
 #include "proc.h"
 #include "sys.h"
+#include "tree_path.h"
 
 namespace overlayfs {
 namespace {
 
-constexpr uint64_t kBlock = 512;  // the unit of st_blocks
-constexpr size_t kDeepest = 2048;
-
+constexpr uint64_t kUnit = 512;  // the unit of st_blocks
 // linux/fiemap.h, for older headers.
 struct Extent {
   uint64_t logical, physical, length;
@@ -55,9 +54,9 @@ uint64_t shared_bytes(int directory, const char* name) {
   }
 }
 
-class Walk {
+class UsageWalk {
  public:
-  Walk(bool shared, const Cancel& cancel) : shared_(shared), cancel_(cancel) {}
+  UsageWalk(bool shared, const Cancel& cancel) : shared_(shared), cancel_(cancel) {}
 
   Result<LayerUsage> measure(int directory) {
     struct stat st {};
@@ -77,7 +76,7 @@ class Walk {
   };
 
   Result<void> enter(int directory, size_t depth) {
-    if (depth > kDeepest) return SysError{ENAMETOOLONG, "openat", "it lies too deep", path_, {}};
+    if (depth > kDeepestTree) return SysError{ENAMETOOLONG, "openat", "it lies too deep", path_, {}};
     const auto stream = std::make_unique<DirectoryStream>();
     stream->start(directory);
     while (const char* name = stream->next()) TRY(look(directory, name, depth));
@@ -96,7 +95,7 @@ class Walk {
     if (!count(st)) return {};
     if (shared_ && S_ISREG(st.st_mode) && st.st_blocks != 0)
       usage_.reflinked +=
-          std::min(shared_bytes(directory, name), static_cast<uint64_t>(st.st_blocks) * kBlock);
+          std::min(shared_bytes(directory, name), static_cast<uint64_t>(st.st_blocks) * kUnit);
     if (!S_ISDIR(st.st_mode)) return {};
     const Fd inner(sys::openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NOATIME));
     if (!inner && errno == ENOENT) return {};
@@ -110,7 +109,7 @@ class Walk {
 
   // False: another name of it has been counted.
   bool count(const struct stat& st) {
-    const uint64_t allocated = static_cast<uint64_t>(st.st_blocks) * kBlock;
+    const uint64_t allocated = static_cast<uint64_t>(st.st_blocks) * kUnit;
     if (!S_ISDIR(st.st_mode) && st.st_nlink > 1) {
       const auto [found, is_new] = linked_.try_emplace(st.st_ino, Links{st.st_nlink, allocated});
       --found->second.left;
@@ -133,7 +132,7 @@ class Walk {
 }  // namespace
 
 Result<LayerUsage> measure_layer(int directory, bool shared, const Cancel& cancel) {
-  return Walk(shared, cancel).measure(directory);
+  return UsageWalk(shared, cancel).measure(directory);
 }
 
 }  // namespace overlayfs

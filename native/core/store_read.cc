@@ -39,7 +39,7 @@ struct Record {
   }
 };
 
-bool is_missing(int error) { return error == ENOENT || error == ENAMETOOLONG; }
+bool is_absent(int error) { return error == ENOENT || error == ENAMETOOLONG; }
 
 int read_file(int parent, const std::string& name, size_t most, std::string& bytes) {
   const Fd file(sys::openat(parent, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
@@ -65,7 +65,7 @@ int read_link(int parent, const std::string& name, std::string& bytes) {
 Record look(int parent, const std::string& name, size_t most) {
   Record record;
   if (sys::fstatat(parent, name.c_str(), &record.st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) != 0) {
-    if (!is_missing(errno)) {
+    if (!is_absent(errno)) {
       record.found = Found::unknown;
       record.error = errno;
     }
@@ -100,7 +100,7 @@ Result<std::string> read_store(int root, const std::vector<std::string>& paths, 
       if (!parent) {
         const int error = found.error().err;
         if (error == EMFILE || error == ENFILE || error == ENOMEM) return std::move(found).error();
-        if (!is_missing(error)) none.found = Found::unknown, none.error = error;
+        if (!is_absent(error)) none.found = Found::unknown, none.error = error;
       }
     }
     if (!parent)

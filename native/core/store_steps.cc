@@ -11,6 +11,7 @@
 #include "rename.h"
 #include "store_lock.h"
 #include "sys.h"
+#include "write_all.h"
 
 namespace overlayfs {
 namespace {
@@ -18,16 +19,6 @@ namespace {
 constexpr const char* kActions[] = {"lock-shared", "lock-exclusive", "expect",  "mkdir",  "write",
                                     "replace",     "ensure",         "symlink", "rename", "exchange",
                                     "unlink",      "rmdir",          "remove",  "sync",   "syncfs"};
-
-Result<void> write_all(int file, const std::string& bytes) {
-  for (size_t at = 0; at < bytes.size();) {
-    const ssize_t written = sys::write(file, bytes.data() + at, bytes.size() - at);
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return failed("write");
-    at += static_cast<size_t>(written);
-  }
-  return {};
-}
 
 class Steps {
  public:

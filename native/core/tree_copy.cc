@@ -10,11 +10,10 @@
 #include "beneath.h"
 #include "directory.h"
 #include "sys.h"
+#include "tree_path.h"
 
 namespace overlayfs {
 namespace {
-
-constexpr size_t kDeepest = 2048;  // deeper than any path leads: PATH_MAX
 
 // Whether somebody has the file open for writing, or mapped so: a lease for reading is then refused
 // (fcntl(2)). It is given back at once, and whoever opens the file in between is told by a signal that is
@@ -97,7 +96,7 @@ Result<void> TreeCopy::check(const Source& from) {
 // On an error, `path_` stays where it was met.
 Result<RecordedEntry> TreeCopy::copy_into(int from_parent, const std::string& from_name, int to,
                                           const std::string& name, size_t depth) {
-  if (depth > kDeepest) return refuse(ENAMETOOLONG, "openat2", "it lies deeper than any path leads");
+  if (depth > kDeepestTree) return refuse(ENAMETOOLONG, "openat2", "it lies deeper than any path leads");
   auto opened = open_beneath(from_parent, from_name, O_PATH);
   if (!opened && opened.error().err == ENOENT)
     return SysError{ESTALE, "openat2", "it has been removed meanwhile", {}, {}};

@@ -7,6 +7,8 @@
 
 namespace overlayfs {
 
+inline constexpr size_t kDeepestTree = 2048;  // deeper than any path leads: PATH_MAX
+
 // The part before the last slash, and the name behind it.
 inline std::pair<std::string_view, std::string_view> split_path(std::string_view path) {
   const size_t slash = path.rfind('/');
