@@ -78,6 +78,7 @@
             "native/core/layer_usage.cc",
             "native/core/layer_xattr.cc",
             "native/core/linked_names.cc",
+            "native/core/merged_links.cc",
             "native/core/merged_lookup.cc",
             "native/core/merged_tree.cc",
             "native/core/merged_view.cc",

@@ -751,12 +751,21 @@ export interface Binding {
     cancel: NativeCancel,
     progress?: NativeProgress,
   ): Promise<void>;
-  /** Of a directory below the root; bytes. */
+  /** Fills an empty directory below the root with the merged tree of a stack; native/core/merged_links.h. */
+  linkMerged(
+    stack: NativeStack,
+    root: NativeRef,
+    path: Buffer,
+    cancel: NativeCancel,
+    progress: NativeProgress,
+  ): Promise<void>;
+  /** Of a directory below the root, with the tree that was linked together from it, if there is one; bytes. */
   measureLayer(
     root: NativeRef,
     path: Buffer,
     shared: boolean,
     cancel: NativeCancel,
+    tree?: Buffer,
   ): Promise<{
     readonly apparent: bigint;
     readonly allocated: bigint;

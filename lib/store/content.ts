@@ -1,22 +1,13 @@
-/**
- * What a layer holds: giving it its content, and telling what it changes and how much it takes.
- * @module
- */
-import { constants } from 'node:os';
 import { binding } from '../addon.ts';
 import { cancellable } from '../cancel.ts';
 import { type ApplyProgress, applyChanges } from '../changes/apply.ts';
 import type { Change } from '../changes/change.ts';
 import type { ChangeStream } from '../changes/stream.ts';
-import { overlayError } from '../errors.ts';
-import { withProgress } from '../layer/copy-up-stream.ts';
-import { explainLayer } from '../layer/explain.ts';
 import { type CheckedStack, overlayXattrsAreUser } from '../layer/stack.ts';
 import type { NativeRef } from '../native/binding.ts';
-import { isNativeError, whatFailed } from '../native-errors.ts';
 import { mountChecked } from '../overlay/mount.ts';
-import { showPath, showRef } from '../paths.ts';
 import { loadLayer, lockLayer, publicLayer, type StoreContext, stage } from './context.ts';
+import { copyContent } from './copy.ts';
 import { createFilledLayer } from './create.ts';
 import type { LayerRecord } from './driver.ts';
 import { explainStore, layerInUse, layerReadonly } from './errors.ts';
@@ -24,15 +15,7 @@ import { newPrivateName } from './ids.ts';
 import { usedAtAll } from './in-use.ts';
 import { newDirectory, ownDirectory } from './layout.ts';
 import { bootId, encodeSidecar, sidecarName } from './sidecar.ts';
-import {
-  exchange,
-  lockShared,
-  makeDirectory,
-  removeTree,
-  replaceFile,
-  sync,
-  syncFileSystem,
-} from './steps.ts';
+import { lockShared, makeDirectory, removeTree, replaceFile, sync, syncFileSystem } from './steps.ts';
 import type { FillOptions, Layer, Usage } from './types.ts';
 
 /** What {@link applyToLayer} is given: a directory, or changes over what the layer's parents show. */
@@ -52,19 +35,17 @@ export async function applyToLayer(
   const layer = await loadLayer(store, id);
   const chain = await driver.chain(directory, layer);
   await mustBeFillable(store, layer);
-  const inside = `${id}/${driver.content(layer)}`;
   const at = `${newDirectory}/${newPrivateName()}`;
   using _staging = await stage(store, at, [makeDirectory(at, 0o710), makeDirectory(`${at}/content`, 0o755)]);
   try {
-    if ('directory' in content) await copyContent(store, content.directory, `${at}/content`, options);
+    if ('directory' in content) await copyContent(directory, content.directory, `${at}/content`, options);
     else await carryOver(store, content.changes, (await changedStack(store, id)).lower, at, options);
+    const placing = await driver.fill(directory, { kind: layer.kind, chain, options }, at, id);
     await directory.run(
       [
         lockShared(ownDirectory),
         ...(durability === 'syncfs' ? [syncFileSystem(at)] : []),
-        exchange(`${at}/content`, inside),
-        sync(at),
-        sync(id),
+        ...placing,
         ...filled(store, layer),
       ],
       durability !== 'none',
@@ -91,21 +72,20 @@ export async function commitLayer(
   const how = await usedAtAll(store, container);
   if (how !== undefined) throw layerInUse(containerId, how);
   const from = directory.bytesOf(`${containerId}/${driver.content(container)}`);
-  return createFilledLayer(store, id, { kind: 'image', ...(parent === undefined ? {} : { parent }) }, (to) =>
-    copyContent(store, from, to, options),
-  );
+  const layer = { kind: 'image', ...(parent === undefined ? {} : { parent }) } as const;
+  return createFilledLayer(store, id, layer, from, options);
 }
 
 /** The stack whose upper is the layer's own content, whatever it is mounted as. */
 export async function changedStack(store: StoreContext, id: string): Promise<CheckedStack> {
   const { directory, driver } = store;
   const layer = await loadLayer(store, id);
-  const { lower, upper, work } = driver.parts(layer, await driver.chain(directory, layer));
-  const [own = '', ...below] = upper === undefined ? lower : [upper, ...lower];
+  const chain = await driver.chain(directory, layer);
+  const { lower, upper, work } = await driver.difference(directory, layer, chain);
   return {
-    lower: below.map((path) => directory.bytesOf(path)),
+    lower: lower.map((path) => directory.bytesOf(path)),
     dataOnlyLower: [],
-    upper: directory.bytesOf(own),
+    upper: directory.bytesOf(upper),
     ...(work === undefined ? {} : { work: directory.bytesOf(work) }),
   };
 }
@@ -120,9 +100,11 @@ export async function usageOfLayer(
   const { directory, driver } = store;
   const layer = await loadLayer(store, id);
   const path = Buffer.from(`${id}/${driver.content(layer)}`);
+  const name = driver.tree?.(layer);
+  const tree = name === undefined ? [] : [Buffer.from(`${id}/${name}`)];
   const measured = await cancellable(signal, (token) =>
     binding()
-      .measureLayer(directory.ref, path, shared, token)
+      .measureLayer(directory.ref, path, shared, token, ...tree)
       .catch((error) => {
         throw explainStore(error, `measuring layer ${id} of ${directory.shown}`);
       }),
@@ -137,41 +119,9 @@ async function mustBeFillable(store: StoreContext, layer: LayerRecord): Promise<
   const how = await usedAtAll(store, layer);
   if (how !== undefined) throw layerInUse(layer.id, how);
   const names = await directory.names(`${layer.id}/${driver.content(layer)}`);
+  // An image that nobody has filled has no more than its driver has put there.
+  if (layer.kind === 'image' && layer.sidecar?.state === 'empty') return;
   if (names.length > 0) throw layerReadonly(layer.id, 'it has its content already');
-}
-
-async function copyContent(
-  { directory }: StoreContext,
-  from: NativeRef,
-  to: string,
-  { signal, onProgress }: FillOptions,
-): Promise<void> {
-  const prefix = (await overlayXattrsAreUser(undefined)) ? 'user.overlay.' : 'trusted.overlay.';
-  const progress = binding().newProgress();
-  const copying = cancellable(signal, (token) =>
-    binding()
-      .copyLayer(from, directory.ref, Buffer.from(to), prefix, token, progress)
-      .catch((error) => {
-        throw explainCopy(error, from);
-      }),
-  );
-  await withProgress(onProgress, () => binding().readProgress(progress), copying);
-}
-
-function explainCopy(error: unknown, from: NativeRef): unknown {
-  if (!isNativeError(error)) return error;
-  const { path } = error;
-  if (path === undefined) return explainStore(error, `copying ${showRef(from)}`);
-  if ([constants.errno.EXDEV, constants.errno.EOPNOTSUPP].includes(-error.errno)) {
-    return overlayError(
-      'ERR_OVERLAY_FOREIGN_LAYER',
-      `${showPath(path)} in ${showRef(from)} cannot be copied into a layer: ${whatFailed(error)}`,
-      'Unmount what is mounted there; mount metacopy layers, and copy what the overlay shows',
-      { path: showPath(path) },
-    );
-  }
-  if (-error.errno === constants.errno.ENOENT) return explainLayer(error);
-  return explainStore(error, `copying ${showPath(path)} of ${showRef(from)}`);
 }
 
 // The kernel writes the whiteouts and opaque marks itself. Directories are moved out of the way before they go, which it

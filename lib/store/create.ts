@@ -4,8 +4,10 @@
  */
 import { constants } from 'node:os';
 import { type OverlayError, overlayError } from '../errors.ts';
+import type { NativeRef } from '../native/binding.ts';
 import { isNativeError } from '../native-errors.ts';
 import { findLayer, loadLayer, lockLayer, publicLayer, type StoreContext, stage } from './context.ts';
+import { copyContent } from './copy.ts';
 import type { HeldLock } from './directory.ts';
 import type { LayerDraft, LayerPlan, LayerRecord } from './driver.ts';
 import { explainStore, layerExists, layerInUse } from './errors.ts';
@@ -16,6 +18,7 @@ import { bootId, encodeSidecar, type Sidecar, sidecarName } from './sidecar.ts';
 import {
   lockShared,
   makeDirectory,
+  removeEmpty,
   removeTree,
   rename,
   type Step,
@@ -23,7 +26,7 @@ import {
   syncFileSystem,
   writeFile,
 } from './steps.ts';
-import type { CreateLayerOptions, Layer } from './types.ts';
+import type { CreateLayerOptions, FillOptions, Layer } from './types.ts';
 
 /** The kernel stacks no more lowers, and Docker's daemon mounts no more than the second number. */
 const MOST_LOWERS = 500;
@@ -37,6 +40,15 @@ export async function createLayer(
   options: CreateLayerOptions,
 ): Promise<Layer> {
   using making = await draftLayer(store, id, options);
+  const { at, plan } = making;
+  const { seed } = plan;
+  if (seed !== undefined) {
+    const { directory } = store;
+    return createStaged(store, making, 'empty', async () => {
+      await copyContent(directory, directory.bytesOf(seed.from), `${at}/${seed.to}`, {});
+      return [];
+    });
+  }
   await carryOut(store, making, [
     lockShared(ownDirectory),
     ...parentLock(making),
@@ -46,26 +58,42 @@ export async function createLayer(
   return madeLayer(store, making);
 }
 
-/** Makes a layer with content. `fill` is given the directory for it, below the root; nobody else knows it yet. */
+/** Makes a layer whose content is a copy of a directory. */
 export async function createFilledLayer(
   store: StoreContext,
   id: string,
   options: CreateLayerOptions,
-  fill: (content: string) => Promise<void>,
+  from: NativeRef,
+  filling: FillOptions,
 ): Promise<Layer> {
+  const { directory, driver } = store;
   using making = await draftLayer(store, id, options);
+  const { at, draft } = making;
+  return createStaged(store, making, 'filled', async () => {
+    await directory.run([makeDirectory(`${at}/content`, 0o755)], false);
+    await copyContent(directory, from, `${at}/content`, filling);
+    const steps = await driver.fill(directory, { ...draft, options: filling }, at, at);
+    return [...steps, removeEmpty(`${at}/content`)];
+  });
+}
+
+async function createStaged(
+  store: StoreContext,
+  making: Making,
+  state: Sidecar['state'],
+  fill: () => Promise<readonly Step[]>,
+): Promise<Layer> {
   using _ = await stage(store, making.at, preparing(making));
-  try {
-    await fill(`${making.at}/${making.plan.content}`);
-  } catch (error) {
+  const filling = await fill().catch(async (error) => {
     await takeBack(store, making);
-    throw error;
-  }
+    throw explainStore(error, `making layer ${making.draft.id} in ${store.directory.shown}`);
+  });
   await carryOut(store, making, [
     lockShared(ownDirectory),
     ...parentLock(making),
+    ...filling,
     ...(store.durability === 'syncfs' ? [syncFileSystem(making.at)] : []),
-    ...publishing(store, making, 'filled'),
+    ...publishing(store, making, state),
   ]);
   return madeLayer(store, making);
 }

@@ -8,7 +8,7 @@ import type { Entry } from './entry.ts';
 import type { Problem } from './problem.ts';
 import type { Sidecar } from './sidecar.ts';
 import type { Step } from './steps.ts';
-import type { LayerKind, StoreDriver } from './types.ts';
+import type { FillOptions, LayerKind, StoreDriver } from './types.ts';
 
 /** A layer as it lies on disk, and what was understood of it. */
 export interface LayerRecord {
@@ -31,8 +31,8 @@ export interface LayerDraft {
 
 /** How it is made. */
 export interface LayerPlan {
-  /** The directory for its content, in that. */
-  readonly content: string;
+  /** Its content begins as a copy: of a directory below the root, to one in the layer. */
+  readonly seed?: { readonly from: string; readonly to: string };
   /** In a directory that nobody else looks at, `at`; it will be renamed to the layer's id. */
   prepare(at: string): readonly Step[];
   /** When it is complete, right before it gets its name. */
@@ -46,6 +46,14 @@ export interface LayerParts {
   readonly lower: readonly string[];
   readonly upper?: string;
   readonly work?: string;
+}
+
+/** A layer whose content is being made. */
+export interface Filling {
+  readonly kind: LayerRecord['kind'];
+  /** The parents, nearest first. */
+  readonly chain: readonly string[];
+  readonly options: FillOptions;
 }
 
 /** One storage driver. */
@@ -67,9 +75,27 @@ export interface Driver {
   withdraw(layer: LayerRecord): readonly Step[];
   /** The directory, in the layer's own, that holds the layer's content. */
   content(layer: LayerRecord): string;
+  /** The one that it is mounted from: as the upper, or as the topmost lower. */
+  mounted(layer: LayerRecord): string;
+  /** One that has been linked together from the content and the parents'. */
+  tree?(layer: LayerRecord): string | undefined;
+  /** What a mount of the layer is made of. */
   parts(layer: LayerRecord, chain: readonly string[]): LayerParts;
+  /** What the layer's content is read with: the upper is that, the lowers are what the parents show. */
+  difference(
+    directory: StoreDirectory,
+    layer: LayerRecord,
+    chain: readonly string[],
+  ): Promise<LayerParts & { readonly upper: string }>;
+  /**
+   * Puts content that lies complete at `at`/content into the directory of a layer. What takes long is done here, in `at`,
+   * which nobody else looks at; the steps are what is left to do.
+   */
+  fill(directory: StoreDirectory, layer: Filling, at: string, into: string): Promise<readonly Step[]>;
   /** What is wrong with the driver's own files. */
   problems(directory: StoreDirectory, layers: readonly LayerRecord[]): Promise<Problem[]>;
+  /** Whether a directory without our mark, and with these names in it, is a store of this driver. */
+  isStore(directory: StoreDirectory, names: readonly string[]): Promise<boolean>;
   /** Names outside the layers that lead to none: paths below the root. */
   dangling(directory: StoreDirectory): Promise<readonly string[]>;
 }

@@ -16,7 +16,7 @@ import { explainStore } from './errors.ts';
 export async function usedAsUpper(store: StoreContext, layer: LayerRecord): Promise<string | undefined> {
   const { detachedLayers, initialUserNamespace } = await kernelFeatures();
   if (!initialUserNamespace) return undefined;
-  const content = store.directory.bytesOf(`${layer.id}/${store.driver.content(layer)}`);
+  const content = store.directory.bytesOf(`${layer.id}/${store.driver.mounted(layer)}`);
   const { answer } = await binding()
     .directoryInUse(content, detachedLayers)
     .catch((error) => {
@@ -27,5 +27,5 @@ export async function usedAsUpper(store: StoreContext, layer: LayerRecord): Prom
 
 /** How any overlay uses the layer's content; for reading, as far as mount tables tell. */
 export async function usedAtAll(store: StoreContext, layer: LayerRecord): Promise<string | undefined> {
-  return findUse(store.directory.bytesOf(`${layer.id}/${store.driver.content(layer)}`));
+  return findUse(store.directory.bytesOf(`${layer.id}/${store.driver.mounted(layer)}`));
 }

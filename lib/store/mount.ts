@@ -112,7 +112,7 @@ async function removeMerged({ directory, readonly }: StoreContext, id: string): 
 }
 
 async function mountsOf(store: StoreContext, layer: LayerRecord): Promise<MountedOverlay[]> {
-  const content = store.directory.bytesOf(`${layer.id}/${store.driver.content(layer)}`);
+  const content = store.directory.bytesOf(`${layer.id}/${store.driver.mounted(layer)}`);
   const overlays = await listOverlays();
   return overlays
     .filter(({ upper, lower }) => (upper ?? lower[0])?.pathBytes.equals(content) === true)

@@ -5,7 +5,7 @@
 import { constants } from 'node:os';
 import { binding } from '../addon.ts';
 import { boolean, checked, integer, oneOf } from '../arguments.ts';
-import { invalidArgument, overlayError } from '../errors.ts';
+import { overlayError } from '../errors.ts';
 import { isNativeError } from '../native-errors.ts';
 import { absolutePath, showPath } from '../paths.ts';
 import type { PathLike } from '../types.ts';
@@ -14,13 +14,14 @@ import type { Driver } from './driver.ts';
 import { explainStore } from './errors.ts';
 import { StoreOfLayers } from './layer-store.ts';
 import { markerName, newDirectory, ownDirectory, removedDirectory } from './layout.ts';
+import { overlay } from './overlay.ts';
 import { overlay2 } from './overlay2.ts';
 import { mustBeOurs } from './owner.ts';
 import { refuseUnsafeRoot, refuseUnsuitableRoot } from './root.ts';
 import { makeDirectory, replaceFile, type Step, sync } from './steps.ts';
 import type { LayerStore, StoreDriver, StoreOptions } from './types.ts';
 
-const drivers: Partial<Record<StoreDriver, Driver>> = { overlay2 };
+const drivers: Readonly<Record<StoreDriver, Driver>> = { overlay2, overlay };
 
 /**
  * Opens a store of layers. A directory that is missing (one level) or empty becomes a store of this package. One that another
@@ -43,7 +44,7 @@ const drivers: Partial<Record<StoreDriver, Driver>> = { overlay2 };
 export async function openStore(root: PathLike, options: StoreOptions): Promise<LayerStore> {
   const path = absolutePath(root, 'root');
   const settled = checkOptions(options);
-  const driver = drivers[settled.driver] as Driver;
+  const driver = drivers[settled.driver];
   if (!settled.readonly) await makeRoot(path);
   const directory = await openRoot(path, settled.lockTimeout);
   try {
@@ -78,10 +79,7 @@ function checkOptions(options: StoreOptions): Required<Omit<StoreOptions, 'forei
     force: boolean,
     lockTimeout: integer(0, 2 ** 31 - 1),
   });
-  if (drivers[given.driver] === undefined) {
-    const names = Object.keys(drivers).map((name) => `'${name}'`);
-    throw invalidArgument('driver', given.driver, `must be one of ${names.join(', ')}`);
-  }
+  oneOf('overlay2', 'overlay')(given.driver, 'driver');
   return { durability: 'syncfs', readonly: false, force: false, lockTimeout: 10_000, ...given };
 }
 
@@ -145,7 +143,8 @@ async function stateOf(directory: StoreDirectory, driver: Driver): Promise<'own'
   const begun = [ownDirectory, 'lost+found', ...driver.directories.map(([name]) => name)];
   const names = await directory.names();
   if (names.every(({ text }) => text !== undefined && begun.includes(text))) return 'empty';
-  if (driver.directories.every(([name]) => names.some(({ text }) => text === name))) return 'foreign';
+  const named = names.flatMap(({ text }) => (text === undefined ? [] : [text]));
+  if (await driver.isStore(directory, named)) return 'foreign';
   throw overlayError(
     'ERR_OVERLAY_STORE_ROOT',
     `${directory.shown} is not empty, and no store for the driver ${driver.name}`,

@@ -7,8 +7,9 @@ import type { StoreDirectory } from './directory.ts';
 import { fileText, type LayerRecord } from './driver.ts';
 import type { Entry } from './entry.ts';
 import { isId, isLinkName, newLinkName } from './ids.ts';
+import { markProblems } from './mark-check.ts';
 import { damage, type Problem, untidiness } from './problem.ts';
-import { ensureFile, makeDirectory, makeLink, replaceFile, type Step, sync, unlink } from './steps.ts';
+import { makeDirectory, makeLink, replaceFile, sync, unlink } from './steps.ts';
 
 /** Links in `l` that lead to no layer. */
 export async function dangling(directory: StoreDirectory): Promise<readonly string[]> {
@@ -176,28 +177,4 @@ function chainOf(
   const idOf = new Map([...named].map(([id, name]) => [name, id]));
   const chain = lowerNames(entries.get('lower'))?.map((name) => idOf.get(name));
   return chain === undefined || chain.includes(undefined) ? undefined : (chain as string[]);
-}
-
-function markProblems({ id, entries, sidecar }: LayerRecord, hasChild: boolean): Problem[] {
-  const committed = entries.get('committed')?.type === 'file';
-  const path = `${id}/committed`;
-  // containers/storage marks nothing.
-  if (sidecar === undefined || committed === hasChild) return [];
-  if (hasChild) {
-    const repair: Step[] = [ensureFile(path, 0o600), sync(id)];
-    return [
-      untidiness(
-        'WARN_OVERLAY_STORE_MARK',
-        path,
-        'it has a child, and is not marked as read-only',
-        repair,
-        id,
-      ),
-    ];
-  }
-  if (sidecar.kind === 'image') return [];
-  const repair: Step[] = [unlink(path), sync(id)];
-  return [
-    untidiness('WARN_OVERLAY_STORE_MARK', path, 'it is marked as read-only, and has no child', repair, id),
-  ];
 }

@@ -13,6 +13,7 @@ import { dangling, problems } from './overlay2-check.ts';
 import { decodeSidecar, sidecarName } from './sidecar.ts';
 import {
   ensureFile,
+  exchange,
   expectBytes,
   makeDirectory,
   makeLink,
@@ -36,12 +37,24 @@ export const overlay2: Driver = {
     return link !== undefined && isLinkName(link) ? [unlink(`l/${link}`), sync('l')] : [];
   },
   content: () => 'diff',
+  mounted: () => 'diff',
   parts: ({ id, readonly }, below) => {
     const lower = below.map((parent) => `${parent}/diff`);
     return readonly
       ? { lower: [`${id}/diff`, ...lower] }
       : { lower, upper: `${id}/diff`, work: `${id}/work` };
   },
+  difference: async (_, { id, readonly }, below) => ({
+    lower: below.map((parent) => `${parent}/diff`),
+    upper: `${id}/diff`,
+    ...(readonly ? {} : { work: `${id}/work` }),
+  }),
+  fill: async (_directory, _layer, at, into) => [
+    exchange(`${at}/content`, `${into}/diff`),
+    sync(at),
+    sync(into),
+  ],
+  isStore: async (_, names) => names.includes('l'),
   problems,
   dangling,
 };
@@ -122,7 +135,6 @@ async function create(directory: StoreDirectory, draft: LayerDraft): Promise<Lay
       ? []
       : [ensureFile(`${parent.id}/committed`, 0o600), sync(parent.id)];
   return {
-    content: 'diff',
     prepare: (at) => [
       makeDirectory(`${at}/diff`, 0o755),
       writeFile(`${at}/link`, link, 0o644),

@@ -9,7 +9,11 @@ import type { Overlay } from '../overlay/overlay.ts';
 import type { UnmountOptions } from '../overlay/unmount.ts';
 import type { DirRef, Finding, LayerStack, PathLike } from '../types.ts';
 
-/** The layouts that Docker's storage drivers have on disk. */
+/**
+ * The layouts that Docker's storage drivers have on disk: `overlay2`, where the kernel stacks every layer's own content; `overlay`,
+ * the legacy one, where each image layer is a whole tree of hard links and the kernel stacks one of them, for every kernel since
+ * Linux 3.18.
+ */
 export type StoreDriver = 'overlay2' | 'overlay';
 
 /**

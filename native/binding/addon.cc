@@ -88,6 +88,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   verb("readStoreNames", read_store_names_verb);
   verb("fileLock", file_lock_verb);
   verb("copyLayer", copy_layer_verb);
+  verb("linkMerged", link_merged_verb);
   verb("measureLayer", measure_layer_verb);
 #ifdef OVERLAYFS_FAULTS
   verb("planFault", plan_fault_verb);

@@ -5,9 +5,11 @@
 #include "../core/file_lock.h"
 #include "../core/layer_copy.h"
 #include "../core/layer_usage.h"
+#include "../core/merged_links.h"
 #include "../core/store_lock.h"
 #include "../core/store_read.h"
 #include "../core/store_steps.h"
+#include "layer_places.h"
 #include "promise.h"
 #include "verbs.h"
 
@@ -47,6 +49,13 @@ Result<bool> copy_into_store(const DirectoryRef& from, const DirectoryRef& root,
   const Fd target = TRY(open_in_store(root, path));
   TRY(copy_layer(readable.get(), target.get(), options));
   return true;
+}
+
+Viewed<bool> link_into_store(const LayerStack& stack, const DirectoryRef& root, const std::string& path,
+                             const MergedLinksOptions& options) {
+  const MergedView view(TRY(MergedLayers::open(stack)));
+  const Fd target = TRY(open_in_store(root, path));
+  return link_merged(view, target.get(), options);
 }
 
 }  // namespace
@@ -119,13 +128,29 @@ Napi::Value copy_layer_verb(const Napi::CallbackInfo& info) {
       undefined_to_js);
 }
 
+Napi::Value link_merged_verb(const Napi::CallbackInfo& info) {
+  MergedLinksOptions options{cancel_from(info[3]), progress_from(info[4])};
+  return run(
+      info.Env(),
+      [stack = stack_from(info[0]), root = directory_from(info[1]), path = bytes_from(info[2]),
+       options = std::move(options)] { return link_into_store(stack, root, path, options); },
+      [](Napi::Env env, const Viewed<bool>& outcome) -> Settled {
+        if (outcome.value) return {true, env.Undefined()};
+        auto error = error_to_js(env, outcome.error);
+        if (outcome.refused) error.Set("refused", refused_to_js(env, *outcome.refused));
+        return {false, error};
+      });
+}
+
 Napi::Value measure_layer_verb(const Napi::CallbackInfo& info) {
   return run_result(
       info.Env(),
       [root = directory_from(info[0]), path = bytes_from(info[1]), shared = truth(info[2]),
-       cancel = cancel_from(info[3])]() -> Result<LayerUsage> {
+       cancel = cancel_from(info[3]), tree = bytes_from(info[4])]() -> Result<LayerUsage> {
         const Fd directory = TRY(open_in_store(root, path));
-        return measure_layer(directory.get(), shared, cancel);
+        Fd other;
+        if (!tree.empty()) other = TRY(open_in_store(root, tree));
+        return measure_layer(directory.get(), other ? other.get() : -1, shared, cancel);
       },
       [](Napi::Env env, const LayerUsage& usage) -> Napi::Value {
         auto js = Napi::Object::New(env);

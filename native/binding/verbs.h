@@ -117,6 +117,7 @@ Napi::Value read_store_verb(const Napi::CallbackInfo& info);
 Napi::Value read_store_names_verb(const Napi::CallbackInfo& info);
 Napi::Value file_lock_verb(const Napi::CallbackInfo& info);
 Napi::Value copy_layer_verb(const Napi::CallbackInfo& info);
+Napi::Value link_merged_verb(const Napi::CallbackInfo& info);
 Napi::Value measure_layer_verb(const Napi::CallbackInfo& info);
 
 #ifdef OVERLAYFS_FAULTS

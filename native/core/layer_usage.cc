@@ -58,12 +58,10 @@ class UsageWalk {
  public:
   UsageWalk(bool shared, const Cancel& cancel) : shared_(shared), cancel_(cancel) {}
 
-  Result<LayerUsage> measure(int directory) {
-    struct stat st {};
-    if (sys::fstatat(directory, "", &st, AT_EMPTY_PATH) != 0) return failed("fstatat");
-    device_ = st.st_dev;
-    count(st);
-    TRY(enter(directory, 0));
+  Result<LayerUsage> measure(int directory, int tree) {
+    TRY(start(directory));
+    in_tree_ = true;
+    if (tree >= 0) TRY(start(tree));
     for (const auto& [inode, links] : linked_) {
       if (links.left > 0) usage_.hard_linked += links.allocated;
     }
@@ -74,6 +72,14 @@ class UsageWalk {
   struct Links {
     uint64_t left = 0, allocated = 0;  // names that have not been met, bytes on disk
   };
+
+  Result<void> start(int directory) {
+    struct stat st {};
+    if (sys::fstatat(directory, "", &st, AT_EMPTY_PATH) != 0) return failed("fstatat");
+    device_ = st.st_dev;
+    count(st);
+    return enter(directory, 0);
+  }
 
   Result<void> enter(int directory, size_t depth) {
     if (depth > kDeepestTree) return SysError{ENAMETOOLONG, "openat", "it lies too deep", path_, {}};
@@ -107,10 +113,11 @@ class UsageWalk {
     return {};
   }
 
-  // False: another name of it has been counted.
+  // False: another name of it has been counted, or it is somebody else's.
   bool count(const struct stat& st) {
     const uint64_t allocated = static_cast<uint64_t>(st.st_blocks) * kUnit;
     if (!S_ISDIR(st.st_mode) && st.st_nlink > 1) {
+      if (in_tree_ && !linked_.contains(st.st_ino)) return false;
       const auto [found, is_new] = linked_.try_emplace(st.st_ino, Links{st.st_nlink, allocated});
       --found->second.left;
       if (!is_new) return false;
@@ -121,7 +128,7 @@ class UsageWalk {
     return true;
   }
 
-  bool shared_;
+  bool shared_, in_tree_ = false;
   const Cancel& cancel_;
   dev_t device_ = 0;
   std::string path_;
@@ -131,8 +138,8 @@ class UsageWalk {
 
 }  // namespace
 
-Result<LayerUsage> measure_layer(int directory, bool shared, const Cancel& cancel) {
-  return UsageWalk(shared, cancel).measure(directory);
+Result<LayerUsage> measure_layer(int directory, int tree, bool shared, const Cancel& cancel) {
+  return UsageWalk(shared, cancel).measure(directory, tree);
 }
 
 }  // namespace overlayfs

@@ -16,7 +16,9 @@ struct LayerUsage {
   uint64_t hard_linked = 0, reflinked = 0;
 };
 
-// `directory` is a readable descriptor. What is mounted below is not looked into.
-Result<LayerUsage> measure_layer(int directory, bool shared, const Cancel& cancel);
+// `directory` is a readable descriptor. What is mounted below is not looked into. `tree`, if it is not -1, is
+// a tree that has been linked together from the layer and others: of that count its directories, what is
+// linked from nowhere, and the names of what the layer has.
+Result<LayerUsage> measure_layer(int directory, int tree, bool shared, const Cancel& cancel);
 
 }  // namespace overlayfs

@@ -44,10 +44,12 @@ class MergedView {
   // As the overlay shows them: its own left out, escaped ones under their names.
   Viewed<std::vector<Xattr>> xattrs(const std::string& path) const;
 
+  // The same of a directory that has been looked up.
+  Result<std::vector<ListedName>> list(const MergedDirectory& directory, bool with_status) const;
+
  private:
   Viewed<MergedEntry> find(const std::string& path) const;
   Viewed<MergedDirectory> find_directory(const std::string& path) const;
-  Result<std::vector<ListedName>> list(const MergedDirectory& directory, bool with_status) const;
 
   MergedLayers layers_;
 };

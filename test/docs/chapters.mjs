@@ -2,7 +2,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { lstatSync } from 'node:fs';
 import { rename } from 'node:fs/promises';
-import { storeFiles } from './store-files.mjs';
+import { sameFiles, storeFiles } from './store-files.mjs';
 
 const build = {
   base: 'mkdir etc; echo base > etc/issue; echo base > etc/motd',
@@ -184,6 +184,29 @@ sees, and put in place when it is whole.`,
     paths: ['new', 'new/file', 'renamed', 'renamed/file'],
     text: `
 This one lies in the container layer alone, and the kernel simply renames it.`,
+  },
+  {
+    title: '## The legacy driver',
+    build,
+    driver: 'overlay',
+    text: `
+Docker's first driver, \`overlay\`, was made for kernels that stack one lower alone. Each layer of an image is a whole tree, \`root\`:
+its directories are its own, its files are hard links to those of the layer below, and what the layer changes is put in
+their place. A container has \`upper\` and \`work\`, and \`lower-id\` names the one tree below it. (\`diff\` is this package's own:
+what the layer has changed.)`,
+    tell: storeFiles,
+  },
+  {
+    title: '### Which files are the same',
+    build,
+    driver: 'overlay',
+    text: `
+What is in both trees takes no room twice, but for the directories: with many layers they take many inodes. And a file
+must never be changed in place, since it would change in every layer that has it.`,
+    tell: sameFiles,
+    after: `
+In the container reading, writing, deleting and renaming are what they are above: what differs is that only one layer has to be
+looked at.`,
   },
 ];
 

@@ -1,6 +1,6 @@
 // The files of a store, with what they hold.
 import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { columns, whatIs } from './listing.mjs';
+import { columns, listing, whatIs } from './listing.mjs';
 
 /** One line for each, what lies in the layers' content left out. */
 export async function storeFiles({ store }) {
@@ -9,6 +9,23 @@ export async function storeFiles({ store }) {
   const readable = (text) => [...names].reduce((now, [short, id]) => now.replaceAll(short, id), text);
   const lines = entries(root, '').map((path) => [readable(path), readable(told(root, path))]);
   return columns(lines.sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+/** The files of the trees of a store for the legacy driver, by inodes. */
+export async function sameFiles({ store: { root } }) {
+  const all = ['base/root', 'app/root', 'app/diff'].flatMap((tree) =>
+    [...listing(`${root}/${tree}`)]
+      .filter(([, what]) => what.startsWith('file'))
+      .map(([path]) => `${tree}/${path}`),
+  );
+  const first = new Map();
+  const lines = all.map((path) => {
+    const { ino } = lstatSync(`${root}/${path}`);
+    const known = first.get(ino);
+    if (known === undefined) first.set(ino, path);
+    return [path, known === undefined ? 'an inode of its own' : `the same inode as ${known}`];
+  });
+  return columns(lines);
 }
 
 function entries(root, directory) {

@@ -1,0 +1,172 @@
+/**
+ * Docker's legacy overlay: the kernel stacks one lower alone, so that every image layer is a whole tree, `root`, whose files
+ * are linked to those of its parent's; a container is an upper on the nearest tree below it, which `lower-id` names. Files are never
+ * changed in place, since all names of an inode would change with it. What an image layer changes is kept beside its tree,
+ * in `diff`, of which Docker's driver takes no notice.
+ * @module
+ */
+import type { StoreDirectory } from './directory.ts';
+import {
+  type Driver,
+  type Filling,
+  fileText,
+  type LayerDraft,
+  type LayerPlan,
+  type LayerRecord,
+} from './driver.ts';
+import type { Entry } from './entry.ts';
+import { layerDamaged } from './errors.ts';
+import { isId } from './ids.ts';
+import { linkMerged } from './link-merged.ts';
+import { problems } from './overlay-check.ts';
+import { decodeSidecar, sidecarName } from './sidecar.ts';
+import {
+  ensureFile,
+  exchange,
+  makeDirectory,
+  removeTree,
+  rename,
+  type Step,
+  sync,
+  unlink,
+  writeFile,
+} from './steps.ts';
+
+export const overlay: Driver = {
+  name: 'overlay',
+  directories: [],
+  names: ['root', 'diff', 'upper', 'work', 'lower-id', 'committed', sidecarName],
+  isLayer: (entries) => ['root', 'upper', 'lower-id'].some((name) => entries.get(name)?.type !== 'missing'),
+  record,
+  chain,
+  parents,
+  create,
+  withdraw: () => [],
+  content: (layer) => (!isTree(layer.entries) ? 'upper' : has(layer.entries, 'diff') ? 'diff' : 'root'),
+  mounted: (layer) => (isTree(layer.entries) ? 'root' : 'upper'),
+  tree: (layer) => (isTree(layer.entries) && has(layer.entries, 'diff') ? 'root' : undefined),
+  parts: (layer) => {
+    const { id, entries, readonly } = layer;
+    if (isTree(entries) || readonly) return { lower: lowersOf(id, entries) };
+    return { lower: [`${lowerId(entries)}/root`], upper: `${id}/upper`, work: `${id}/work` };
+  },
+  difference,
+  fill,
+  problems,
+  isStore: async (directory, names) => {
+    const paths = names.filter(isId).flatMap((id) => [`${id}/root`, `${id}/lower-id`]);
+    return (await directory.read(paths)).some(({ type }) => type === 'directory' || type === 'file');
+  },
+  dangling: async () => [],
+};
+
+type Entries = LayerRecord['entries'];
+
+const has = (entries: Entries, name: string): boolean => entries.get(name)?.type === 'directory';
+
+/** Whether the layer is a whole tree. */
+export const isTree = (entries: Entries): boolean => has(entries, 'root');
+
+/** The tree that an upper lies on; undefined: nothing says so. */
+export function lowerId(entries: Entries): string | undefined {
+  const text = fileText(entries.get('lower-id'));
+  return text !== undefined && isId(text) ? text : undefined;
+}
+
+/** What a layer shows, as lowers. */
+const lowersOf = (id: string, entries: Entries): readonly string[] =>
+  isTree(entries) ? [`${id}/root`] : [`${id}/upper`, `${lowerId(entries)}/root`];
+
+function record(id: string, entries: Entries): LayerRecord {
+  const sidecar = decodeSidecar(entries.get(sidecarName), id);
+  const kind = sidecar?.kind ?? (isTree(entries) ? 'image' : 'container');
+  const readonly = kind === 'image' || entries.get('committed')?.type === 'file';
+  return { id, entries, sidecar, kind, readonly };
+}
+
+async function chain(
+  directory: StoreDirectory,
+  { id, entries, sidecar }: LayerRecord,
+): Promise<readonly string[]> {
+  if (isTree(entries)) return sidecar?.chain ?? [];
+  const lower = lowerId(entries);
+  if (lower === undefined) throw layerDamaged(id, directory.shown, '`lower-id` does not name a layer');
+  return sidecar?.chain ?? [lower];
+}
+
+async function parents(
+  _directory: StoreDirectory,
+  layers: readonly LayerRecord[],
+): Promise<ReadonlyMap<string, string>> {
+  return new Map(
+    layers.flatMap(({ id, entries, sidecar }) => {
+      const parent = sidecar?.chain[0] ?? (isTree(entries) ? undefined : lowerId(entries));
+      return parent === undefined ? [] : [[id, parent]];
+    }),
+  );
+}
+
+async function create(directory: StoreDirectory, { parent }: LayerDraft): Promise<LayerPlan> {
+  if (parent === undefined) {
+    return { prepare: (at) => [makeDirectory(`${at}/root`, 0o755)], publish: [], withdraw: [] };
+  }
+  const { id, entries } = parent;
+  const lower = isTree(entries) ? id : lowerId(entries);
+  if (lower === undefined) throw layerDamaged(id, directory.shown, '`lower-id` does not name a layer');
+  return {
+    ...(isTree(entries) ? {} : { seed: { from: `${id}/upper`, to: 'upper' } }),
+    prepare: (at) => [
+      makeDirectory(`${at}/upper`, 0o755),
+      makeDirectory(`${at}/work`, 0o700),
+      writeFile(`${at}/lower-id`, lower, 0o600),
+    ],
+    publish:
+      entries.get('committed')?.type === 'file' ? [] : [ensureFile(`${id}/committed`, 0o600), sync(id)],
+    withdraw: [],
+  };
+}
+
+async function difference(
+  directory: StoreDirectory,
+  { id, entries }: LayerRecord,
+  [parent]: readonly string[],
+): ReturnType<Driver['difference']> {
+  const lower = parent === undefined ? [] : await shownBy(directory, parent);
+  if (!isTree(entries)) return { lower, upper: `${id}/upper`, work: `${id}/work` };
+  // Of a tree that another program has made nothing tells what it has changed.
+  return has(entries, 'diff') ? { lower, upper: `${id}/diff` } : { lower: [], upper: `${id}/root` };
+}
+
+async function shownBy(directory: StoreDirectory, id: string): Promise<readonly string[]> {
+  const names = ['root', 'lower-id'];
+  const there = await directory.read(names.map((name) => `${id}/${name}`));
+  const entries = new Map(names.map((name, index) => [name, there[index] as Entry]));
+  if (isTree(entries) || lowerId(entries) !== undefined) return lowersOf(id, entries);
+  throw layerDamaged(id, directory.shown, '`lower-id` does not name a layer');
+}
+
+// An image layer becomes a tree when it is filled; until then it is an upper that nothing is written to.
+async function fill(
+  directory: StoreDirectory,
+  { kind, chain: [parent], options }: Filling,
+  at: string,
+  into: string,
+): Promise<readonly Step[]> {
+  const content = `${at}/content`;
+  if (kind !== 'image' || parent === undefined) {
+    return [exchange(content, `${into}/${parent === undefined ? 'root' : 'upper'}`), sync(at), sync(into)];
+  }
+  const tree = `${at}/tree`;
+  await directory.run([makeDirectory(tree, 0o755)], false);
+  await linkMerged(directory, [content, ...(await shownBy(directory, parent))], tree, options);
+  return [
+    removeTree(`${into}/diff`),
+    rename(content, `${into}/diff`),
+    rename(tree, `${into}/root`),
+    sync(into),
+    removeTree(`${into}/upper`),
+    removeTree(`${into}/work`),
+    unlink(`${into}/lower-id`),
+    sync(into),
+  ];
+}
