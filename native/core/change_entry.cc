@@ -355,16 +355,19 @@ Result<ChangeEntries::Compared> ChangeEntries::compare(const std::string& name, 
   return compared;
 }
 
-// What this stack does not stand for is an error rather than a guess.
+// What this stack does not stand for is an error rather than a guess. With nothing below it is neither: the
+// layers of another overlay, kept in this one.
 bool ChangeEntries::check_foreign(const std::string& name, const UpperEntry& entry) {
+  const bool covers = !open_->lowers.empty();
   const char* artefact = "";
-  if (entry.xattrs.find("user.fuseoverlayfs.") != std::string::npos)
+  if (covers && entry.xattrs.find("user.fuseoverlayfs.") != std::string::npos)
     artefact = "fuse-overlayfs";
-  else if (name.starts_with(".wh.") && S_ISREG(entry.status.mode) && entry.status.size == 0)
+  else if (covers && name.starts_with(".wh.") && S_ISREG(entry.status.mode) && entry.status.size == 0)
     artefact = "aufs";
   else if (!context_.layers().stack().work && entry.has(context_.own("nlink")))
     artefact = "nlink";
-  else if (has_marks_of(entry, context_.layers().stack().userxattr ? "trusted.overlay." : "user.overlay."))
+  else if (covers &&
+           has_marks_of(entry, context_.layers().stack().userxattr ? "trusted.overlay." : "user.overlay."))
     artefact = context_.layers().stack().userxattr ? "trusted" : "userxattr";
   if (*artefact == '\0') return false;
   report({}, {}, artefact);

@@ -875,6 +875,18 @@ describePrivileged('changes() refuses, and says why,', () => {
     },
   );
 
+  it('but not the layers of a rootless overlay that are kept in a new directory', async () => {
+    const stack = await damaged((upper) => {
+      mkdirSync(join(upper, 'storage/layer/dir'), { recursive: true });
+      writeFileSync(join(upper, 'storage/layer/.wh.gone'), '');
+      setXattrs({ path: join(upper, 'storage/layer/dir'), xattrs: { 'user.overlay.opaque': 'y' } });
+    });
+    const { told } = await everything(stack);
+    expect(told.map(({ kind, path }) => `${kind} ${path}`)).toEqual(
+      expect.arrayContaining(['added storage/layer/.wh.gone', 'added storage/layer/dir']),
+    );
+  });
+
   it('layers that are missing, no upper, no privilege, and what is no option', async () => {
     const { lower, upper, work } = scratch.layers();
     const stack = { lower, upper, work };

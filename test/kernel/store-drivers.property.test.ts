@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { type LayerStore, openStore, type StoreDriver } from '../../lib/store/index.ts';
-import { configurations, type Operation, operate, rounds, seed, withLowers } from '../support/operations.ts';
+import { configurations, type Operation, operate, rounds, withLowers } from '../support/operations.ts';
 import { describeOn } from '../support/scratch.ts';
-import { sequences } from '../support/sequences.ts';
-import { type View, view } from '../support/view.ts';
+import { replay, sequences } from '../support/sequences.ts';
+import { asPlain, type View, view } from '../support/view.ts';
 
 const plainOrRedirected = configurations.filter(({ name }) => ['plain', 'redirectDir on'].includes(name));
 
@@ -22,7 +22,7 @@ describeOn(['tmpfs', 'ext4'], 'overlay and overlay2', (scratch) => {
         expect(await everything(join(root, 'overlay'), 'overlay', content, drawn.at(-1) ?? [])).toEqual(seen);
       });
     });
-    await fc.assert(property, { numRuns: sequences(10), seed });
+    await fc.assert(property, { ...replay, numRuns: sequences(10) });
   });
 });
 
@@ -47,7 +47,7 @@ async function everything(
   {
     await using box = await store.mount('box');
     await operate(box.path(), changing);
-    seen.box = timeless(await view(box.path()));
+    seen.box = timeless(asPlain(await view(box.path())));
   }
   seen['changes of box'] = await told(store, 'box');
   await store.commit('box', { id: 'committed' });
@@ -56,7 +56,7 @@ async function everything(
   await store.create('on-box', { kind: 'container', parent: 'box' });
   {
     await using onBox = await store.mount('on-box');
-    seen['on-box'] = timeless(await view(onBox.path()));
+    seen['on-box'] = timeless(asPlain(await view(onBox.path())));
   }
   seen.problems = await store.check();
   return seen;
@@ -64,7 +64,7 @@ async function everything(
 
 async function shown(store: LayerStore, id: string): Promise<View> {
   await using overlay = await store.mount(id);
-  return view(overlay.path());
+  return asPlain(await view(overlay.path()));
 }
 
 // What was done to both was not done at the same moment.
@@ -73,7 +73,8 @@ const timeless = (seen: View) =>
 
 async function told(store: LayerStore, id: string): Promise<unknown[]> {
   const all: unknown[] = [];
-  await using stream = store.changes(id);
+  // The files of a legacy image are hard links: the kernel notes no origin in their copies, so no rename is claimed.
+  await using stream = store.changes(id, { renames: false });
   for await (const { kind, pathBytes, fromBytes, type } of stream)
     all.push([kind, pathBytes.toString('latin1'), fromBytes?.toString('latin1'), type]);
   return all;
