@@ -103,7 +103,7 @@ Result<void> CopyUp::check_in_use(const OpenLayer& upper, const OpenLayer* work,
     if (in_use_.answer != InUse::unknown) break;
   }
   if (in_use_.answer != InUse::upper && in_use_.answer != InUse::work) return {};
-  const bool is_upper = in_use_.answer == InUse::upper;
+  const bool is_upper = work == nullptr || in_use_.answer == InUse::upper;
   *refusal = is_upper ? CopyUpRefusal::upper_in_use : CopyUpRefusal::work_in_use;
   return SysError{EBUSY, "fsconfig", "CMD_CREATE, index=on", is_upper ? upper.path : work->path, {}};
 }

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <utility>
@@ -83,9 +84,8 @@ class LayerCopy {
       const std::string meaning = attribute.first.substr(options_.xattr_prefix.size());
       if (meaning == "metacopy")
         return SysError{EOPNOTSUPP, "getxattr", "its data lies in another layer (metacopy)", {}, {}};
-      for (const char* meaningful : kMeaningful) {
-        if (meaning == meaningful) metadata.extra.push_back(std::move(attribute));
-      }
+      if (std::find(kMeaningful.begin(), kMeaningful.end(), meaning) != kMeaningful.end())
+        metadata.extra.push_back(std::move(attribute));
     }
     return metadata;
   }

@@ -96,8 +96,10 @@ Result<std::string> read_store(int root, const std::vector<std::string>& paths, 
       directory = above;
       none = {};
       auto found = open_beneath(root, above, O_PATH | O_DIRECTORY);
-      parent = found ? TRY(std::move(found)) : Fd();
-      if (!parent) {
+      if (found) {
+        parent = *std::move(found);
+      } else {
+        parent = Fd();
         const int error = found.error().err;
         if (error == EMFILE || error == ENFILE || error == ENOMEM) return std::move(found).error();
         if (!is_absent(error)) none.found = Found::unknown, none.error = error;
