@@ -43,7 +43,7 @@ export interface ChangeStream extends AsyncIterable<Change>, AsyncDisposable {
   readonly done: Promise<ChangeResult>;
   /**
    * Ends the walk and closes the layers: a `source` cannot be opened any more. Leaving the iteration, or its coming to its
-   * end, does not close: without this the layers stay open until the stream is collected as garbage.
+   * end, does not close: without this one descriptor for each layer stays open until the stream is collected as garbage.
    */
   close(): Promise<void>;
 }
@@ -122,10 +122,10 @@ export class ChangeWalk implements ChangeStream {
   }
 
   async *#iterate(): AsyncGenerator<readonly Change[], void, undefined> {
+    let ended = false;
     try {
       const { stack, options, onError, signal } = await this.#plan();
       const native = await this.#open(stack, options, signal);
-      let ended = false;
       while (!ended) {
         const taken = await this.#next(native, signal);
         ended = taken.ended;
@@ -144,9 +144,8 @@ export class ChangeWalk implements ChangeStream {
       await this.#closeLayers();
       throw error;
     } finally {
-      // Left early: what is under way is of no use any more, but sources that were given out can still be opened.
       this.#unlisten();
-      if (this.#native !== undefined) binding().cancelChanges(this.#native);
+      if (!ended) await this.#endWalk();
       this.#settle(this.#result());
     }
   }
@@ -191,6 +190,15 @@ export class ChangeWalk implements ChangeStream {
     this.#asking = binding().nextChanges(native);
     this.#asking.catch(() => {});
     return this.#asking;
+  }
+
+  // Left early: what is under way is of no use any more, but sources that were given out can still be opened.
+  async #endWalk(): Promise<void> {
+    const native = this.#native;
+    if (native === undefined) return;
+    binding().cancelChanges(native);
+    await this.#asking?.catch(() => {});
+    await binding().endChanges(native);
   }
 
   async #closeLayers(): Promise<void> {

@@ -730,7 +730,9 @@ export interface Binding {
   openChangeSource(changes: NativeChanges, layer: number, path: Buffer): Promise<NativeOpened>;
   /** Ends the walk within milliseconds; sources can still be opened. */
   cancelChanges(changes: NativeChanges): void;
-  /** The same, and lets go of the layers; when no `nextChanges` is under way any more. */
+  /** The same, and waits until no more than the layers themselves is open; when no `nextChanges` is under way any more. */
+  endChanges(changes: NativeChanges): Promise<void>;
+  /** The same, and lets go of the layers too. */
   closeChanges(changes: NativeChanges): Promise<void>;
   /** Rejects with {@link NativeStoreFailure}. */
   runStoreSteps(root: NativeRef, steps: readonly NativeStoreStep[], durable: boolean): Promise<void>;

@@ -70,6 +70,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   verb("nextChanges", next_changes_verb);
   verb("openChangeSource", open_change_source_verb);
   verb("cancelChanges", cancel_changes_verb);
+  verb("endChanges", end_changes_verb);
   verb("closeChanges", close_changes_verb);
   verb("newCancel", new_cancel_verb);
   verb("cancel", cancel_verb);

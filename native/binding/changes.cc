@@ -1,3 +1,5 @@
+#include <sys/resource.h>
+
 #include "../core/change_walk.h"
 #include "layer_places.h"
 #include "promise.h"
@@ -26,6 +28,28 @@ ChangeOptions options_from(const Napi::Object& js) {
 }
 
 WalkPtr walk_from(const Napi::Value& handle) { return *handle.As<Napi::External<WalkPtr>>().Data(); }
+
+// As much memory as four times the layers' part of all descriptors is of 64 MiB, upon which V8 collects what
+// was dropped: it knows of no other want, and walks that nobody has closed keep their layers open until then.
+int64_t weight_of(const ChangeWalk& walk) {
+  struct rlimit limit {};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == 0) return 0;
+  constexpr int64_t kCollected = int64_t{64} << 20;
+  return static_cast<int64_t>(walk.layers()) * (4 * kCollected / static_cast<int64_t>(limit.rlim_cur));
+}
+
+Napi::Value walk_to_js(Napi::Env env, WalkPtr walk) {
+  const int64_t weight = weight_of(*walk);
+  auto owned = std::make_unique<WalkPtr>(std::move(walk));
+  auto js = Napi::External<WalkPtr>::New(env, owned.get(), [weight](Napi::Env dropping, WalkPtr* dropped) {
+    Napi::MemoryManagement::AdjustExternalMemory(dropping, -weight);
+    delete dropped;
+  });
+  if (js.IsEmpty()) return js;
+  std::ignore = owned.release();
+  Napi::MemoryManagement::AdjustExternalMemory(env, weight);
+  return js;
+}
 
 Napi::Object change_error_to_js(Napi::Env env, const ChangeError& error) {
   auto js = Napi::Object::New(env);
@@ -73,8 +97,7 @@ Napi::Value open_changes_verb(const Napi::CallbackInfo& info) {
       [stack = stack_from(info[0]), options = options_from(info[1].As<Napi::Object>())] {
         return ChangeWalk::open(stack, options);
       },
-      [](const WalkPtr& walk) -> Result<WalkPtr> { return walk; },
-      [](Napi::Env env, WalkPtr walk) { return owned_to_js(env, std::move(walk)); });
+      [](const WalkPtr& walk) -> Result<WalkPtr> { return walk; }, walk_to_js);
 }
 
 Napi::Value next_changes_verb(const Napi::CallbackInfo& info) {
@@ -116,13 +139,23 @@ Napi::Value cancel_changes_verb(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value end_changes_verb(const Napi::CallbackInfo& info) {
+  return run_result(
+      info.Env(),
+      [walk = walk_from(info[0])]() -> Result<bool> {
+        if (walk) walk->end();
+        return true;
+      },
+      undefined_to_js);
+}
+
 Napi::Value close_changes_verb(const Napi::CallbackInfo& info) {
   WalkPtr& held = *info[0].As<Napi::External<WalkPtr>>().Data();
   if (held) held->cancel();
   return run_result(
       info.Env(),
       [walk = std::move(held)]() mutable -> Result<bool> {
-        if (walk) walk->close();
+        if (walk) walk->end();
         walk.reset();
         return true;
       },

@@ -90,6 +90,7 @@ Napi::Value merged_xattrs_verb(const Napi::CallbackInfo& info);
 Napi::Value open_changes_verb(const Napi::CallbackInfo& info);
 Napi::Value next_changes_verb(const Napi::CallbackInfo& info);
 Napi::Value open_change_source_verb(const Napi::CallbackInfo& info);
+Napi::Value end_changes_verb(const Napi::CallbackInfo& info);
 Napi::Value close_changes_verb(const Napi::CallbackInfo& info);
 Napi::Value cancel_changes_verb(const Napi::CallbackInfo& info);  // synchronous
 

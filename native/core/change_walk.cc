@@ -31,7 +31,7 @@ Result<ChangeWalk::Batch> ChangeWalk::next() {
     work_->wait_until_still();
     return SysError{ECANCELED, "getdents64", {}, {}, {}};
   }
-  if (taken.ended) work_->wait_until_still();
+  if (taken.ended) close_directories();
   auto& errors = taken.records.errors;
   errors.insert(errors.begin(), std::make_move_iterator(failed_.begin()),
                 std::make_move_iterator(failed_.end()));
@@ -40,9 +40,14 @@ Result<ChangeWalk::Batch> ChangeWalk::next() {
                context_->renames.cut()};
 }
 
-void ChangeWalk::close() {
+void ChangeWalk::end() {
   context_->cancel();
+  close_directories();
+}
+
+void ChangeWalk::close_directories() {
   if (work_) work_->wait_until_still();
+  context_->tree.close_idle();
 }
 
 Result<Fd> ChangeWalk::open_source(size_t layer, const std::string& path) const {

@@ -28,8 +28,10 @@ class ChangeWalk {
   // From any thread: the walk ends within milliseconds.
   void cancel() { context_->cancel(); }
 
-  // Ends the walk and waits until no thread has anything open. Not while next() runs.
-  void close();
+  // Ends the walk and waits until nothing is open but the layers themselves. Not while next() runs.
+  void end();
+
+  size_t layers() const { return context_->layers().lowers() + 1; }
 
   // What a change's source names, for reading.
   Result<Fd> open_source(size_t layer, const std::string& path) const;
@@ -37,6 +39,7 @@ class ChangeWalk {
  private:
   explicit ChangeWalk(std::shared_ptr<ChangeContext> context) : context_(std::move(context)) {}
   Result<void> start();
+  void close_directories();
 
   std::shared_ptr<ChangeContext> context_;  // the threads have it too
   std::shared_ptr<OrderedWork> work_;

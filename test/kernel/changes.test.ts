@@ -34,7 +34,7 @@ import {
 import { runChild } from '../support/child.ts';
 import { describePrivileged } from '../support/needs.ts';
 import { expectRefusal } from '../support/refusal.ts';
-import { afterThisTest, type Scratch, scratchOn } from '../support/scratch.ts';
+import { afterThisTest, openFiles, type Scratch, scratchOn } from '../support/scratch.ts';
 import { everything, line, lines, setXattrs } from '../support/told.ts';
 
 interface Ground {
@@ -756,6 +756,37 @@ for i in range(1500):
     );
     expect(counted).toEqual({ modified: 1500, longest: 1499 * 31 + 4 });
     execFileSync('rm', ['-rf', upper, lower]);
+  });
+
+  it('has nothing open but the layers when the walk has ended or been left, and nothing once it is closed', async () => {
+    const { stack, overlay, at } = await mounted(scratch, () => {});
+    for (let i = 0; i < 2000; i++) {
+      mkdirSync(at(`d${i}`));
+      put(at(`d${i}/file`));
+    }
+    await overlay.unmount();
+    const before = openFiles();
+    const ended = changes(stack, { renames: false });
+    for await (const _ of ended);
+    const left = changes(stack, { renames: false });
+    for await (const _ of left) break;
+    expect(openFiles().length - before.length).toBe(4);
+    await ended.close();
+    await left.close();
+    expect(openFiles()).toEqual(before);
+  });
+
+  it('does not run out of descriptors where nobody closes a stream', async () => {
+    const { stack, overlay, at } = await mounted(scratch, () => {});
+    put(at('file'));
+    await overlay.unmount();
+    const told = await runChild<number>(
+      `let told = 0;
+       for (let i = 0; i < 300; i++) for await (const _ of overlayfs.changes(${JSON.stringify(stack)})) told++;
+       report(told);`,
+      { through: ['prlimit', '--nofile=256:256'] },
+    );
+    expect(told).toBe(300);
   });
 
   it('is iterated once', async () => {
