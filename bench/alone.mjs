@@ -22,7 +22,7 @@ export async function alone(url, measure) {
   const scratch = mkdtempSync(join(tmpdir(), 'overlayfs-bench-'));
   process.on('exit', () => {
     for (const name of readdirSync(scratch))
-      spawnSync('umount', ['--recursive', '--quiet', join(scratch, name)], { stdio: 'ignore' });
+      spawnSync('umount', ['--recursive', '--lazy', '--quiet', join(scratch, name)], { stdio: 'ignore' });
     rmSync(scratch, { recursive: true });
   });
   compileTwin(scratch);

@@ -87,7 +87,7 @@ Result<void> MergedLayers::open_index() {
   auto index = open_beneath(work.get(), "index", O_PATH | O_DIRECTORY);
   if (!index && index.error().err != ENOENT) return std::move(index).error();
   if (index) TRY(trap(*index));
-  if (!stack_.upper) return {};
+  if (!stack_.upper || (!index && !stack_.index)) return {};
   for (Layer& layer : layers_) {
     if (!file_handle(layer.root->get(), {})) return {};
     layer.uuid = TRY(file_system_uuid(layer.root->get()));
@@ -275,23 +275,30 @@ Result<std::optional<LayerEntry>> MergedLayers::look_in_layer(const LayerDirecto
 // The loop over the lower layers in ovl_lookup(), and what it makes of metacopy files after it.
 Result<void> MergedLayers::look_below(const MergedDirectory& directory, size_t first_layer, Search& search,
                                       MergedEntry& entry) const {
-  MergedDirectory lowers;
+  // The layers from `first_layer` on: in that directory, or from their roots once a redirect has led there.
+  MergedDirectory roots;
+  const MergedDirectory* lowers = &directory;
   bool from_root = search.absolute();
+  const auto begin_at_root = [&] {
+    from_root = true;
+    roots = root(first_layer);
+    lowers = &roots;
+  };
+  size_t i = 0;
   if (from_root)
-    lowers = root(first_layer);
+    begin_at_root();
   else
-    std::copy_if(directory.begin(), directory.end(), std::back_inserter(lowers),
-                 [&](const LayerDirectory& lower) { return lower.layer >= first_layer; });
+    while (i < directory.size() && directory[i].layer < first_layer) ++i;
   const bool from_upper = !entry.found.empty();
   size_t below = 0;
-  for (size_t i = 0; !search.stop && i < lowers.size(); ++i) {
+  for (; !search.stop && i < lowers->size(); ++i) {
     if (!may_follow(search)) return {};
-    const size_t layer = lowers[i].layer;
+    const size_t layer = (*lowers)[i].layer;
     if (!checks_redirects())
-      search.last = i == lowers.size() - 1;
+      search.last = i == lowers->size() - 1;
     else if (search.is_directory || stack_.data_only.empty())
       search.last = layer == lowers_;
-    auto found = TRY(look_in_layer(lowers[i], search));
+    auto found = TRY(look_in_layer((*lowers)[i], search));
     if (search.refused) return {};
     if (!found) continue;
     const bool verified = index_on_ && from_upper && below == 0 && found->form != EntryForm::directory;
@@ -304,8 +311,7 @@ Result<void> MergedLayers::look_below(const MergedDirectory& directory, size_t f
     ++below;
     if (search.stop) break;
     if (search.absolute() && !from_root) {
-      from_root = true;
-      lowers = root(first_layer);
+      begin_at_root();
       i = layer - first_layer;
     }
   }

@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 
+#include <array>
+
 #include "directory.h"
 #include "sys.h"
 
@@ -10,15 +12,21 @@ namespace {
 
 constexpr size_t kUsual = 1024, kMost = 65536;  // XATTR_LIST_MAX, XATTR_SIZE_MAX
 
-// Calls until the answer fits: ERANGE says that it does not.
+// Calls again where the answer does not fit, which ERANGE says. Nothing is allocated for short ones.
 template <class Call>
 ssize_t sized(std::string& bytes, Call call) {
-  for (size_t room = kUsual;; room = kMost) {
-    bytes.resize(room);
-    const ssize_t size = call(bytes.data(), room);
-    bytes.resize(size > 0 ? static_cast<size_t>(size) : 0);
-    if (size >= 0 || errno != ERANGE || room == kMost) return size;
+  std::array<char, kUsual> usual;
+  ssize_t size = call(usual.data(), usual.size());
+  if (size >= 0) {
+    bytes.assign(usual.data(), static_cast<size_t>(size));
+    return size;
   }
+  bytes.clear();
+  if (errno != ERANGE) return size;
+  bytes.resize(kMost);
+  size = call(bytes.data(), bytes.size());
+  bytes.resize(size > 0 ? static_cast<size_t>(size) : 0);
+  return size;
 }
 
 // EPERM from a call that knows no such answer is a seccomp filter that does not know the call.
