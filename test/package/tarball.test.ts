@@ -5,8 +5,10 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   realpathSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -59,6 +61,21 @@ describe.skipIf(!isMade && !process.env.OVERLAYFS_TEST_STRICT)(
       const env = { PATH: join(folder, 'bin') };
       const help = execFileSync(command, ['--help'], { cwd: folder, env, encoding: 'utf8' });
       expect(help).toMatch(/^Usage: overlayfs COMMAND/);
+    });
+
+    it('brings the runner of tests in VMs, in less than 100 KiB', () => {
+      const runner = join(folder, 'node_modules/overlayfs/test/vm');
+      const files = readdirSync(runner, { recursive: true, withFileTypes: true }).filter((one) =>
+        one.isFile(),
+      );
+      const sizes = files.map(({ parentPath, name }) => statSync(join(parentPath, name)).size);
+      expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(100 * 1024);
+      const command = ['--kernel', 'host', '--', 'node', '--print', '6 * 7'];
+      const said = execFileSync(join(folder, 'node_modules/.bin/overlayfs-vm'), command, {
+        cwd: folder,
+        encoding: 'utf8',
+      });
+      expect(said).toBe('42\n');
     });
 
     // qemu-user answers ENOSYS to the new mount API and hands mount(2) to the real kernel.

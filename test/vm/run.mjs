@@ -6,6 +6,8 @@ import { spawn } from 'node:child_process';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { readArguments, usage } from './runner/arguments.mjs';
+import { cacheFolder, discardPartial } from './runner/cache.mjs';
+import { host } from './runner/kernels.mjs';
 import { failed, say } from './runner/say.mjs';
 
 const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
@@ -46,6 +48,7 @@ child.once('error', (error) => {
 });
 child.once('close', async () => {
   if (received !== undefined) {
+    if (settings.kernel !== host) discardPartial(cacheFolder());
     process.removeAllListeners(received);
     process.kill(process.pid, received);
     return;

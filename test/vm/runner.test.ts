@@ -54,28 +54,45 @@ async function run(args: readonly string[], options: Parameters<typeof start>[1]
 const inVm = (script: string, ...options: readonly string[]) =>
   run(['--kernel', '6.12', '--cpus', '1', ...options, '--', 'sh', '-c', script]);
 
-/** What a run could leave: mounts here, and names in the cache. */
+/** What a run could leave: mounts and sockets here, and names in the cache. */
 function traces() {
-  const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
-  return { mounts: mounts.filter((line) => line.includes('overlayfs-vm')), cache: readdirSync(cache).sort() };
+  const here = (table: string) =>
+    readFileSync(table, 'latin1')
+      .split('\n')
+      .filter((line) => /overlayfs-vm|virtiofs/.test(line));
+  return {
+    mounts: here('/proc/self/mountinfo'),
+    sockets: here('/proc/net/unix').length,
+    cache: readdirSync(cache).sort(),
+  };
 }
 
-/** A process with all that it and its children have started. */
-function _family(pid: number): number[] {
-  const children = readdirSync('/proc').filter((one) => /^\d+$/.test(one) && parentOf(one) === pid);
-  return [pid, ...children.flatMap((child) => _family(Number(child)))];
+/** A process with all that it and its children have started: their command lines. */
+function family(pid: string): Map<string, string> {
+  const found = new Map([[pid, commandLine(pid)]]);
+  for (const child of readdirSync('/proc')) {
+    if (!/^\d+$/.test(child) || parentOf(child) !== pid) continue;
+    for (const [id, command] of family(child)) found.set(id, command);
+  }
+  return found;
 }
 
-function parentOf(pid: string): number | undefined {
+function parentOf(pid: string): string | undefined {
   try {
-    return Number(/\) \S (\d+)/.exec(readFileSync(`/proc/${pid}/stat`, 'latin1'))?.[1]);
+    return /\) \S (\d+)/.exec(readFileSync(`/proc/${pid}/stat`, 'latin1'))?.[1];
   } catch {
     return undefined; // it has ended
   }
 }
 
 const mark = `${process.pid}`;
-const commandLine = (pid: string) => readFileSync(`/proc/${pid}/cmdline`, 'latin1');
+function commandLine(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1');
+  } catch {
+    return ''; // it has ended
+  }
+}
 
 beforeAll(async () => {
   const { status, errors } = await run(['--kernel', '6.12', '--prepare']);
@@ -186,19 +203,15 @@ describe('a VM that fails is told from a command that fails', () => {
 describe('a run that is ended from outside leaves nothing', () => {
   it.each(['SIGINT', 'SIGTERM', 'SIGKILL'] as const)('%s', async (signal) => {
     const before = traces();
-    const child = start([
-      '--kernel',
-      '6.12',
-      '--env',
-      `MARK=${mark}`,
-      '--',
-      'sh',
-      '-c',
-      'echo up; sleep 1000',
-    ]);
+    const child = start(['--kernel', '6.12', '--', 'sh', '-c', 'echo up; sleep 1000']);
     if (child.stdout) await once(child.stdout, 'data');
+    const processes = family(`${child.pid}`);
+    for (const program of ['qemu-system', 'virtiofsd'])
+      expect([...processes.values()].filter((command) => command.includes(program))).not.toEqual([]);
     child.kill(signal);
     expect((await once(child, 'close'))[1]).toBe(signal);
+    const left = () => [...processes].filter(([pid, command]) => commandLine(pid) === command);
+    await expect.poll(left, { timeout: 20_000 }).toEqual([]);
     await expect.poll(traces, { timeout: 20_000 }).toEqual(before);
   });
 });
@@ -254,6 +267,16 @@ describe('what is wrong before anything runs', () => {
     const outcome = await run(['--kernel', '6.1', '--', 'true'], { env, through: ['unshare', '--net'] });
     expect(outcome).toMatchObject({ status: 125, errors: expect.stringMatching(/cannot fetch .*network/) });
     expect(readdirSync(folder).filter((name) => name.startsWith('qemu'))).toEqual([]);
+  });
+
+  it('a signal while it fetches, after which nothing half-fetched is there', async () => {
+    const child = start(['--kernel', '6.1', '--prepare'], {
+      env: { ...process.env, OVERLAYFS_VM_CACHE: folder },
+    });
+    await expect.poll(() => readdirSync(folder), { timeout: 60_000 }).toContain('qemu.partial');
+    child.kill('SIGINT');
+    expect((await once(child, 'close'))[1]).toBe('SIGINT');
+    expect(readdirSync(folder).filter((name) => name.endsWith('.partial'))).toEqual([]);
   });
 
   it('no room for what is fetched', async () => {
@@ -342,7 +365,7 @@ describe('on the host', () => {
     ]);
     expect(outcome).toMatchObject({ status: 125, errors: expect.stringMatching(/within 1 s/) });
     const sleeping = readdirSync('/proc').filter(
-      (pid) => /^\d+$/.test(pid) && commandLineOr(pid).includes('54321'),
+      (pid) => /^\d+$/.test(pid) && commandLine(pid).includes('54321'),
     );
     expect(sleeping).toEqual([]);
   });
@@ -354,14 +377,6 @@ describe('on the host', () => {
     expect((await run(['--kernel', 'host', '--', command])).status).toBe(status);
   });
 });
-
-const commandLineOr = (pid: string) => {
-  try {
-    return commandLine(pid);
-  } catch {
-    return '';
-  }
-};
 
 afterAll(() => {
   expect(readdirSync('/tmp').filter((name) => name.includes(mark))).toEqual([]);

@@ -1,6 +1,6 @@
 // Where what has been fetched is kept, and how two runs keep out of each other's way.
-import { spawn } from 'node:child_process';
-import { accessSync, constants, existsSync, lstatSync, mkdirSync, renameSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { accessSync, constants, existsSync, lstatSync, mkdirSync, readdirSync, renameSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { run } from './command.mjs';
@@ -68,6 +68,14 @@ export async function kept(folder, name, make) {
   }
   renameSync(partial, complete);
   return complete;
+}
+
+/** What a run that was ended from outside has not finished, unless another one is at it. */
+export function discardPartial(folder) {
+  const partial = readdirSync(folder).filter((name) => name.endsWith('.partial'));
+  if (partial.length === 0) return;
+  const paths = partial.map((name) => join(folder, name));
+  spawnSync('flock', ['--nonblock', join(folder, 'lock'), 'rm', '-rf', '--one-file-system', ...paths]);
 }
 
 const discard = (path) => run('rm', ['-rf', '--one-file-system', path]);
