@@ -5,6 +5,8 @@
 import { availableParallelism } from 'node:os';
 import { abortSignal, boolean, type Check, checked, integer, oneOf } from '../arguments.ts';
 import { invalidArgument, overlayError } from '../errors.ts';
+import type { MountedOverlay } from '../inspect/mount-table.ts';
+import { isMountedOverlay, stackOfMount } from '../layer/mounted.ts';
 import { type CheckedStack, checkStack, isLayerSource, pathInLayer, settleStack } from '../layer/stack.ts';
 import type { LayerSource, LayerStack, PathLike } from '../types.ts';
 import { type ChangePlan, type ChangeStream, ChangeWalk } from './stream.ts';
@@ -67,7 +69,8 @@ const checks: Readonly<Record<keyof ChangeOptions, Check>> = {
 
 /**
  * Tells what the upper of an overlay changes over its lowers, in time that follows what has changed, however large the
- * lowers are. The layers are read themselves: the overlay may be mounted or not, and nothing is changed.
+ * lowers are. The layers are read themselves: the overlay may be mounted or not, and nothing is changed. Of an entry of
+ * `listOverlays()` they are taken as the mount table names them.
  *
  * The whole of it is a relation, not a script: every entry's `path` is in the after-view, `from` in the before-view, and all
  * hold at once. A directory that was deleted, replaced or renamed is one entry.
@@ -80,8 +83,8 @@ const checks: Readonly<Record<keyof ChangeOptions, Check>> = {
  *
  * @see https://docs.kernel.org/filesystems/overlayfs.html
  *
- * @throws OverlayError when it is iterated: `ERR_OVERLAY_XATTR_HIDDEN` without privilege, `ERR_OVERLAY_UPPER_MISSING`
- * without an upper, `ERR_OVERLAY_WORK_NEEDED` where the index is needed and no work directory is given, `ERR_OVERLAY_REDIRECT_REFUSED`,
+ * @throws OverlayError when it is iterated: `ERR_OVERLAY_XATTR_HIDDEN` without privilege, `ERR_OVERLAY_LAYERS_UNKNOWN` where
+ * a mount table does not tell the layers, `ERR_OVERLAY_UPPER_MISSING` without an upper, `ERR_OVERLAY_WORK_NEEDED` where the index is needed and no work directory is given, `ERR_OVERLAY_REDIRECT_REFUSED`,
  * `ERR_OVERLAY_METACOPY_REFUSED` and the like for what the kernel would not look up with these options,
  * `ERR_OVERLAY_FOREIGN_LAYER` for what other programs left; or an error of `node:fs`'s own shape for what cannot be read.
  *
@@ -95,7 +98,11 @@ const checks: Readonly<Record<keyof ChangeOptions, Check>> = {
  * console.log(counts.deleted, consistent ? '' : 'changed meanwhile');
  * ```
  */
-export function changes(source: LayerStack | LayerSource, options: ChangeOptions = {}): ChangeStream {
+export function changes(
+  source: LayerStack | LayerSource | MountedOverlay,
+  options: ChangeOptions = {},
+): ChangeStream {
+  if (isMountedOverlay(source)) return changesOf(async () => checkStack(await stackOfMount(source)), options);
   const stack = checkStack(source);
   // An overlay may have been unmounted meanwhile, and its descriptors may be others' by now.
   return changesOf(() => (isLayerSource(source) ? checkStack(source) : stack), options);

@@ -3,6 +3,7 @@
  * @module
  */
 import { integer } from '../arguments.ts';
+import type { MountedOverlay } from '../inspect/mount-table.ts';
 import type { FileType } from '../layer/file-type.ts';
 import type { LayerSource, LayerStack } from '../types.ts';
 import type { Change } from './change.ts';
@@ -54,7 +55,7 @@ export interface Summary extends ChangeResult {
  * ```
  */
 export async function summarize(
-  source: LayerStack | LayerSource,
+  source: LayerStack | LayerSource | MountedOverlay,
   options: SummaryOptions = {},
 ): Promise<Summary> {
   const { biggest: most = 10, ...rest } = options;

@@ -34,8 +34,8 @@ import { whichLayer } from './which-layer.ts';
  * `work/work` (without `work` in `#overlayfs-staging` at the top of the upper), which the next call removes, and in
  * `work/work` the kernel's next mount too.
  *
- * Not as after the kernel's own copy-up: `overlay.uuid` (which is random, and written by a mount), birth and change times,
- * inode numbers. Hard links become separate files, as they do without an index.
+ * Not as after the kernel's own copy-up: `overlay.uuid` (which is random, and written by a mount), times of birth, change and
+ * last access, inode numbers. Hard links become separate files, as they do without an index.
  *
  * @throws OverlayError `ERR_OVERLAY_UPPER_IN_USE` (`WORK_IN_USE`, `WORK_LOCKED`) while something has the layers mounted: use
  * the overlay's own `copyUp()`; `ERR_OVERLAY_HAS_INDEX`, `ERR_OVERLAY_WORK_NEEDED` where an index would have to be kept.

@@ -69,7 +69,8 @@ export interface WhichLayer {
  * `ENOTDIR`.
  *
  * What layers mean depends on the options that they are read with, so a stack must say them; of an entry of
- * `listOverlays()` those of the mount are taken.
+ * `listOverlays()` those of the mount are taken. Its layers are where the mount table names them: one that was renamed since it
+ * was mounted is not found, or what has its name now is taken for it.
  *
  * @see https://docs.kernel.org/filesystems/overlayfs.html
  *

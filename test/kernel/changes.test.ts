@@ -26,6 +26,7 @@ import {
   changes,
   formatSummary,
   type LayerStack,
+  listOverlays,
   mountOverlay,
   type Overlay,
   type OverlayOptions,
@@ -787,6 +788,27 @@ for i in range(1500):
       { through: ['prlimit', '--nofile=256:256'] },
     );
     expect(told).toBe(300);
+  });
+
+  it('tells the changes of an overlay that somebody else has mounted, if the mount table names its layers', async () => {
+    const listed = async (name: string, script: string) => {
+      const { target } = scratch.layers(name);
+      execFileSync('sh', [
+        '-ec',
+        `cd "$1" && mount -t overlay theirs merged -o ${script}`,
+        'sh',
+        scratch.path(name),
+      ]);
+      afterThisTest(() => execFileSync('umount', [target]));
+      put(join(target, 'new'));
+      const [one] = (await listOverlays()).filter((overlay) => overlay.target === target);
+      return one as NonNullable<typeof one>;
+    };
+    const named = await listed('named', 'lowerdir="$PWD/lower",upperdir="$PWD/upper",workdir="$PWD/work"');
+    expect(await lines(named)).toEqual(['added file new']);
+    expect((await summarize(named)).counts.added).toBe(1);
+    const relative = await listed('relative', 'lowerdir=lower,upperdir=upper,workdir=work');
+    await expect(lines(relative)).rejects.toMatchObject({ code: 'ERR_OVERLAY_LAYERS_UNKNOWN' });
   });
 
   it('is iterated once', async () => {
