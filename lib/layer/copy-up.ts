@@ -32,7 +32,8 @@ import { whichLayer } from './which-layer.ts';
  *
  * It is durable, batch by batch, before a result is given. A process that is killed leaves nothing but files in
  * `work/work` (without `work` in `#overlayfs-staging` at the top of the upper), which the next call removes, and in
- * `work/work` the kernel's next mount too.
+ * `work/work` the kernel's next mount too. One that was giving a metacopy file its data leaves a metacopy file still, but
+ * its times and capabilities may be lost, as when the kernel is stopped there: the data is written in place.
  *
  * Not as after the kernel's own copy-up: `overlay.uuid` (which is random, and written by a mount), times of birth, change and
  * last access, inode numbers. Hard links become separate files, as they do without an index.

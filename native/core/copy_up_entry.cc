@@ -133,11 +133,18 @@ Result<CopiedData> CopyUp::complete_metacopy(const MergedEntry& entry, const Cop
   const Inode file{to.get(), false};
   const auto capability = TRY(xattr_of(to.get(), kCapability));
   const Source from = TRY(open_entry(entry.data()));
-  const CopiedData data = TRY(copy_data(from.fd.get(), to.get(), static_cast<uint64_t>(st.st_size), control));
+  auto data = copy_data(from.fd.get(), to.get(), static_cast<uint64_t>(st.st_size), control);
+  // What has failed leaves no data that nobody reads.
+  if (!data && sys::ftruncate(to.get(), 0) == 0) sys::ftruncate(to.get(), st.st_size);
   // Writing strips these.
-  if (sys::fchmod(to.get(), st.st_mode & 07777) != 0) return failed("fchmod");
-  if (capability) TRY(set_xattr(file, kCapability, *capability));
-  TRY(set_times(file, st));
+  const auto restore = [&]() -> Result<void> {
+    if (sys::fchmod(to.get(), st.st_mode & 07777) != 0) return failed("fchmod");
+    if (capability) TRY(set_xattr(file, kCapability, *capability));
+    return set_times(file, st);
+  };
+  auto restored = restore();
+  if (!data) return std::move(data).error();
+  TRY(std::move(restored));
   if (sys::fsync(to.get()) != 0) return failed("fsync");
   if (sys::fremovexattr(to.get(), layers_.xattr("metacopy").c_str()) != 0)
     return failed("removexattr", layers_.xattr("metacopy"));

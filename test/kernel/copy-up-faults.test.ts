@@ -1,11 +1,13 @@
 /** Every way to copy data, and every system call of a copy-up that fails. */
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { type CopyUpResult, copyUp, type LayerStack } from '../../lib/index.ts';
 import { clear, type Fault, plan } from '../support/faults.ts';
 import { describeOn, fileSystems } from '../support/scratch.ts';
+import { xattrs } from '../support/snapshot.ts';
+import { setXattrs } from '../support/xattr.ts';
 
 const one = async (stack: LayerStack, path: string): Promise<CopyUpResult | undefined> =>
   (await copyUp(stack, path, { concurrency: 1 }))[0];
@@ -107,5 +109,38 @@ describeOn(['tmpfs'], 'a copy-up of which a system call fails', (scratch) => {
       }
       if (!(outcome instanceof Error)) break;
     }
+  });
+
+  it('leaves a metacopy file as it was when its data cannot be copied', async () => {
+    const { lower, upper, work } = scratch.layers();
+    const content = join(lower, 'program');
+    for (const [start, text] of [
+      [0, 'first'],
+      [4 << 20, 'second'],
+    ] as const) {
+      execFileSync(
+        'dd',
+        [`of=${content}`, 'conv=notrunc', 'oflag=seek_bytes', `seek=${start}`, 'status=none'],
+        { input: text },
+      );
+    }
+    const file = scratch.file('upper/program', '');
+    truncateSync(file, statSync(content).size);
+    // Version 2 (VFS_CAP_REVISION_2), effective: CAP_NET_RAW.
+    const capability = Buffer.from([1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    setXattrs([file, 'security.capability', capability], [file, 'trusted.overlay.metacopy', '']);
+    utimesSync(file, 1e9, 1e9);
+    const state = async () => {
+      const { mtimeMs, mode, blocks } = statSync(file);
+      return { mtimeMs, mode, blocks, xattrs: await xattrs(file) };
+    };
+    const before = await state();
+    const stack = { lower, upper, work, metacopy: true };
+    plan(noClone, { call: 'copy_file_range', error: 'ENOSPC', skip: 1 });
+    await expect(one(stack, 'program')).rejects.toMatchObject({ code: 'ENOSPC' });
+    clear();
+    expect(await state()).toEqual(before);
+    expect(await one(stack, 'program')).toMatchObject({ method: 'copy_file_range', bytes: 4102n });
+    expect(readFileSync(file).equals(readFileSync(content))).toBe(true);
   });
 });
