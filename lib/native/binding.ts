@@ -704,7 +704,12 @@ export interface Binding {
   ): Promise<{ readonly answer: 'no' | 'yes' | 'unknown'; readonly reason: string }>;
   /** What names mean there, they mean below /proc/PID/root. */
   overlaysElsewhere(): Promise<{
-    readonly overlays: readonly { readonly pid: number; readonly point: Buffer; readonly options: Buffer }[];
+    readonly overlays: readonly {
+      readonly pid: number;
+      readonly point: Buffer;
+      readonly source: Buffer;
+      readonly options: Buffer;
+    }[];
     /** Processes that may not be looked at. */
     readonly unseen: number;
   }>;

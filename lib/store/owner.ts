@@ -6,7 +6,8 @@ import { readdirSync } from 'node:fs';
 import { binding } from '../addon.ts';
 import { overlayError } from '../errors.ts';
 import { listOverlays } from '../inspect/mount-table.ts';
-import type { NativeFileLock } from '../native/binding.ts';
+import { parseOwner, unownedSource } from '../inspect/owner.ts';
+import type { DirectoryFacts, NativeFileLock } from '../native/binding.ts';
 import { showPath } from '../paths.ts';
 import { mustBeWritable, type StoreContext } from './context.ts';
 import { explainStore } from './errors.ts';
@@ -70,10 +71,28 @@ async function heldLock({ directory }: StoreContext): Promise<string | undefined
 
 async function mountedLayer({ directory }: StoreContext): Promise<string | undefined> {
   const prefix = Buffer.concat([directory.path, Buffer.from('/')]);
+  const isBelow = (point: Buffer) => point.subarray(0, prefix.length).equals(prefix);
   const mounted = (await listOverlays()).find(
-    ({ owner, targetBytes }) => owner === 'foreign' && targetBytes.subarray(0, prefix.length).equals(prefix),
+    ({ owner, targetBytes }) => owner === 'foreign' && isBelow(targetBytes),
   );
-  return mounted === undefined ? undefined : `an overlay is mounted at ${mounted.target}`;
+  if (mounted !== undefined) return `an overlay is mounted at ${mounted.target}`;
+  // Without privilege containers have a mount namespace of their own; and one may have another store of this path.
+  const there = (await binding().overlaysElsewhere()).overlays.filter(
+    ({ source, point }) => isForeign(showPath(source)) && isBelow(point),
+  );
+  const roots = there.map(({ pid }) => Buffer.concat([Buffer.from(`/proc/${pid}/root`), directory.path]));
+  const [own, ...facts] = await binding().directoryFacts([directory.ref, ...roots]);
+  const found = there.find((_, index) => isSame(own, facts[index]));
+  if (found === undefined) return undefined;
+  return `an overlay is mounted at ${showPath(found.point)} in the mount namespace of process ${found.pid}`;
+}
+
+const isForeign = (source: string): boolean => parseOwner(source) === undefined && source !== unownedSource;
+
+function isSame(one: DirectoryFacts | undefined, other: DirectoryFacts | undefined): boolean {
+  if (one === undefined || one.error !== undefined) return false;
+  if (other === undefined || other.error !== undefined) return false;
+  return one.device === other.device && one.inode === other.inode;
 }
 
 function namesIn(folder: Buffer): string[] {

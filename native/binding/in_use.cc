@@ -43,6 +43,7 @@ Napi::Value overlays_elsewhere_verb(const Napi::CallbackInfo& info) {
                  auto overlay = Napi::Object::New(env);
                  overlay.Set("pid", one.pid);
                  overlay.Set("point", bytes_to_js(env, one.mount.point));
+                 overlay.Set("source", bytes_to_js(env, one.mount.source));
                  overlay.Set("options", bytes_to_js(env, one.mount.options));
                  return overlay;
                }));

@@ -171,6 +171,27 @@ describePrivileged("another program's store", () => {
       execFileSync('umount', [join(root, ids.box, 'merged')]);
     }
   });
+
+  const inOwnNamespace = ['unshare', '--mount', '--propagation', 'private'];
+  const mountBox = `mkdir -p box/merged
+    mount -t overlay overlay -o lowerdir=lower,upperdir=box/diff,workdir=box/work box/merged`;
+
+  it('is not written to while its containers run in another mount namespace, as they do without privilege', async () => {
+    const root = await dockerStore(scratch);
+    const script = `cd ${root}; ln -s ${ids.next}/diff lower; ln -s ${ids.box} box; ${mountBox}`;
+    await using _ = await waitingShell(script, inOwnNamespace);
+    await expect(openStore(root, { driver: 'overlay2', foreign: 'write' })).rejects.toMatchObject({
+      code: 'ERR_OVERLAY_STORE_OWNER_ALIVE',
+      message: expect.stringMatching(/mounted at .*\/merged in the mount namespace of process \d+/),
+    });
+  });
+
+  it('is written to while another store, at the same path in another namespace, is in use', async () => {
+    const root = await dockerStore(scratch);
+    const script = `mount -t tmpfs tmpfs ${root}; cd ${root}; mkdir -p lower box/diff box/work; ${mountBox}`;
+    await using _ = await waitingShell(script, inOwnNamespace);
+    expect(await opened(scratch, { foreign: 'write' })).toMatchObject({ readonly: false });
+  });
 });
 
 describePrivileged('a store of containers/storage', () => {
