@@ -91,17 +91,28 @@ async function chain(
   if (isTree(entries)) return sidecar?.chain ?? [];
   const lower = lowerId(entries);
   if (lower === undefined) throw layerDamaged(id, directory.shown, '`lower-id` does not name a layer');
-  return sidecar?.chain ?? [lower];
+  if (sidecar !== undefined) return sidecar.chain;
+  const init = initOf(id);
+  const [beside] = await directory.read([`${init}/lower-id`]);
+  return fileText(beside) === lower ? [init, lower] : [lower];
 }
+
+// Docker's daemon begins a container as a copy of a layer that it names after it. The copy says nothing of that.
+const initOf = (id: string): string => `${id}-init`;
 
 async function parents(
   _directory: StoreDirectory,
   layers: readonly LayerRecord[],
 ): Promise<ReadonlyMap<string, string>> {
+  const lowers = new Map(
+    layers.map(({ id, entries }) => [id, isTree(entries) ? undefined : lowerId(entries)] as const),
+  );
   return new Map(
-    layers.flatMap(({ id, entries, sidecar }) => {
-      const parent = sidecar?.chain[0] ?? (isTree(entries) ? undefined : lowerId(entries));
-      return parent === undefined ? [] : [[id, parent]];
+    layers.flatMap(({ id, sidecar }) => {
+      const lower = lowers.get(id);
+      const init = lower !== undefined && lowers.get(initOf(id)) === lower ? initOf(id) : lower;
+      const parent = sidecar?.chain[0] ?? init;
+      return parent === undefined ? [] : [[id, parent] as const];
     }),
   );
 }

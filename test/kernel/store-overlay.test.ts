@@ -260,22 +260,22 @@ describeOn(['tmpfs', 'ext4'], 'a store for the legacy overlay', (scratch) => {
     const root = scratch.directory('overlay2');
     chmodSync(root, 0o710);
     scratch.file('overlay2/image/root/etc/hosts', 'localhost');
-    for (const [id, file] of [
-      ['c0-init', 'init'],
-      ['c0', 'own'],
-    ] as const) {
-      scratch.file(`overlay2/${id}/upper/${file}`, '');
-      scratch.file(`overlay2/${id}/lower-id`, 'image');
-      scratch.directory(`overlay2/${id}/work`);
-    }
+    scratch.file('overlay2/c0-init/upper/init');
+    scratch.file('overlay2/c0-init/lower-id', 'image');
+    scratch.directory('overlay2/c0-init/work');
+    // As Docker's daemon does: what a container begins with is told by the name alone.
+    execFileSync('cp', ['-a', scratch.path('overlay2/c0-init'), scratch.path('overlay2/c0')]);
+    scratch.file('overlay2/c0/upper/own');
     const store = await openedLegacy(scratch);
     expect(store).toMatchObject({ driver: 'overlay', foreign: true, readonly: true });
     expect((await store.list()).map(({ id, parent, kind }) => [id, parent, kind])).toEqual([
-      ['c0', 'image', 'container'],
+      ['c0', 'c0-init', 'container'],
       ['c0-init', 'image', 'container'],
       ['image', undefined, 'image'],
     ]);
+    expect(await store.chain('c0')).toEqual(['c0', 'c0-init', 'image']);
     expect(await told(store, 'c0')).toEqual(['added own']);
+    expect(await told(store, 'c0-init')).toEqual(['added init']);
     expect(await store.stack('c0')).toEqual({
       lower: [join(root, 'image/root')],
       upper: join(root, 'c0/upper'),
