@@ -103,7 +103,9 @@ async function mountProblems(store: StoreContext, layers: readonly LayerRecord[]
   const found: Problem[] = [];
   for (const [index, layer] of layers.entries()) {
     const [merged, work, volatile] = there.slice(3 * index, 3 * index + 3);
-    if (merged?.type === 'directory' && !(await isMounted(store, layer.id))) {
+    // containers/storage keeps that of its layers.
+    const ours = layer.sidecar !== undefined;
+    if (ours && merged?.type === 'directory' && !(await isMounted(store, layer.id))) {
       found.push(staleMerged(layer.id));
     }
     if (work?.type === 'directory')

@@ -208,6 +208,7 @@ describePrivileged('a store of containers/storage', () => {
 
   it('is read through `lower`', async () => {
     const store = await podmanStore();
+    expect(await store.check()).toEqual([]);
     expect(await store.chain(ids.box)).toEqual([ids.box, ids.next, ids.base]);
     expect(await store.get(ids.base)).toMatchObject({ readonly: true, kind: 'image' });
     await using view = await store.mount(ids.base, { target: scratch.directory('view') });
