@@ -14,7 +14,7 @@ if (privileged) {
 
 export default defineConfig({
   test: {
-    include: ['test/{unit,kernel,lifecycle,cli,types,package}/**/*.test.ts'],
+    include: ['test/{unit,kernel,lifecycle,cli,types,package,peers}/**/*.test.ts'],
     tags: [
       {
         name: 'vm',

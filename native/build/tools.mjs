@@ -1,5 +1,5 @@
 // The Debian packages that building, linting and testing need, each recognised by a program or file that it brings.
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { delimiter } from 'node:path';
 import { attempt, capture } from './run.mjs';
 
@@ -27,28 +27,31 @@ const probes = {
   'btrfs-progs': () => onPath('mkfs.btrfs'),
   e2fsprogs: () => onPath('mkfs.ext4'),
   'util-linux': () => onPath('losetup'),
+  attr: () => onPath('setfattr'),
+  'docker.io': () => onPath('dockerd') && existsSync('/usr/bin/docker'),
+  podman: () => onPath('podman'),
+  runc: () => onPath('runc'),
+  'busybox-static': () => staticBusybox(),
 };
 export const everyPackage = Object.keys(probes);
 
-const peers = {
-  'docker.io': () => existsSync('/usr/bin/dockerd') || existsSync('/usr/sbin/dockerd'),
-  containerd: () => onPath('ctr'),
-  podman: () => onPath('podman'),
-  runc: () => onPath('runc'),
-  rsync: () => onPath('rsync'),
-  'busybox-static': () => onPath('busybox'),
-  attr: () => onPath('setfattr'),
-};
-/** Other tools, which only a benchmark needs. */
-export const peerPackages = Object.keys(peers);
+const peers = { containerd: () => onPath('ctr'), rsync: () => onPath('rsync') };
+/** What the benchmark compares with. */
+export const peerPackages = [
+  ...['docker.io', 'podman', 'runc', 'busybox-static', 'attr'],
+  ...Object.keys(peers),
+];
+
+/** Those of these packages whose programs are not here. */
+export const missingPackages = (packages) => packages.filter((name) => !{ ...probes, ...peers }[name]());
 
 /** Ends the process, naming the one apt line that helps, if a package is missing; with `install`, runs that line first. */
 export function requirePackages(packages, { install = false } = {}) {
-  const missing = () => packages.filter((name) => !{ ...probes, ...peers }[name]());
-  if (install && missing().length > 0) aptInstall(missing());
-  if (missing().length === 0) return;
+  if (install && missingPackages(packages).length > 0) aptInstall(missingPackages(packages));
+  const missing = missingPackages(packages);
+  if (missing.length === 0) return;
   console.error(
-    `Missing Debian packages. To install them:\n\n  apt-get install -y --no-install-recommends ${missing().join(' ')}\n`,
+    `Missing Debian packages. To install them:\n\n  apt-get install -y --no-install-recommends ${missing.join(' ')}\n`,
   );
   process.exit(1);
 }
@@ -67,4 +70,9 @@ function aptInstall(packages) {
 function onPath(program) {
   const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/sbin'];
   return folders.some((folder) => existsSync(`${folder}/${program}`));
+}
+
+// The package `busybox` brings one of the same name that needs libraries, which a container of nothing else has not.
+function staticBusybox() {
+  return existsSync('/bin/busybox') && !readFileSync('/bin/busybox').includes('/ld-linux');
 }

@@ -17,14 +17,23 @@ export function describePrivileged(name: string, tests: () => void): void;
 export function describePrivileged(name: string, options: TestOptions, tests: () => void): void;
 export function describePrivileged(name: string, ...rest: [() => void] | [TestOptions, () => void]): void {
   const [options, tests] = rest.length === 1 ? [{}, rest[0]] : rest;
-  if (privileged) {
+  describeUnless(privileged ? undefined : 'needs root with CAP_SYS_ADMIN', name, options, tests);
+}
+
+/** A suite that is skipped for this reason, if there is one; strictly, it fails. */
+export function describeUnless(
+  reason: string | undefined,
+  name: string,
+  options: TestOptions,
+  tests: () => void,
+): void {
+  if (reason === undefined) {
     describe(name, options, tests);
     return;
   }
-  const reason = 'needs root with CAP_SYS_ADMIN';
   if (strict) {
     describe(name, () => {
-      it('runs as root', () => {
+      it('has what it needs', () => {
         throw new Error(`${name}: ${reason}`);
       });
     });
