@@ -1,6 +1,6 @@
 /** What must hold between Docker's daemon and this package, whichever of its overlay drivers the daemon runs with. */
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, readFileSync } from 'node:fs';
+import { appendFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { mergedView } from '../../../lib/index.ts';
@@ -170,6 +170,46 @@ export function describeDockerd(driver: StoreDriver): void {
       expect(await lettersOf(store, box, { expand: true })).toEqual(
         expect.arrayContaining(differences.onlyTheirs.filter((line) => line.startsWith('D'))),
       );
+    });
+
+    it('has a root of its own, which is read while it lives, and written to when it has stopped', async () => {
+      execFileSync('tar', ['-C', '/', '-cf', scratch.path('image.tar'), 'bin/busybox']);
+      await using enclosure = await openEnclosure(scratch);
+      let base: string;
+      {
+        await using dockerd = await startDockerd(enclosure, scratch, driver);
+        dockerd.docker('import', scratch.path('image.tar'), 'theirs');
+        base = layerOf(dockerd, 'theirs');
+        const store = await opened();
+        expect(store).toMatchObject({ foreign: true, readonly: true });
+        expect((await store.list()).map(({ id, own }) => ({ id, own }))).toEqual([{ id: base, own: false }]);
+        await expect(opened({ foreign: 'write' })).rejects.toMatchObject({
+          code: 'ERR_OVERLAY_STORE_OWNER_ALIVE',
+          message: expect.stringMatching(/\.db is locked \(flock\(2\)\)/),
+        });
+      }
+      const store = await opened({ foreign: 'write' });
+      await store.create('box', { kind: 'container', parent: base });
+      {
+        await using box = await store.mount('box');
+        appendFileSync(box.path('bin/busybox'), 'and more');
+        rmSync(box.path('bin/busybox'));
+        writeFileSync(box.path('new'), 'ours');
+      }
+      await store.commit('box', { id: 'committed' });
+      expect(await store.chain('committed')).toEqual(['committed', base]);
+      expect(await lettersOf(store, 'committed')).toEqual(['D /bin/busybox', 'A /new']);
+      await store.remove('box');
+      await store.remove('committed');
+      expect(await store.check()).toEqual([]);
+
+      await using again = await startDockerd(enclosure, scratch, driver);
+      const run = ['run', '--rm', '--pull=never', '--network=none', 'theirs', '/bin/busybox', 'ls', '/'];
+      expect(again.docker(...run).split('\n')).toEqual(['bin', 'dev', 'etc', 'proc', 'sys']);
+      // It may have been started since.
+      await expect(store.create('box', { kind: 'container', parent: base })).rejects.toMatchObject({
+        code: 'ERR_OVERLAY_STORE_OWNER_ALIVE',
+      });
     });
 
     async function expectContent(

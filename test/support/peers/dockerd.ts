@@ -59,7 +59,12 @@ export async function startDockerd(
     execFileSync('/usr/bin/docker', args, {
       encoding: 'latin1',
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, DOCKER_HOST: paths.host, DOCKER_CONFIG: scratch.directory('docker-client') },
+      env: {
+        ...process.env,
+        DOCKER_HOST: paths.host,
+        DOCKER_CONFIG: scratch.directory('docker-client'),
+        DOCKER_BUILDKIT: '1',
+      },
     }).trimEnd();
   return {
     docker,
