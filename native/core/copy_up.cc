@@ -18,7 +18,7 @@ namespace {
 
 using std::chrono::steady_clock;
 constexpr auto kLongestTurn = std::chrono::seconds(2);
-constexpr size_t kMostResults = 16384;
+constexpr size_t kMostResults = 16384, kMostBytes = size_t{4} << 20;  // of their paths, which may be long
 
 Result<OpenLayer> open_identified(const DirectoryRef& ref) {
   OpenLayer layer{TRY(open_directory(ref)), ref.shown(), {}};
@@ -33,6 +33,7 @@ struct CopyUp::Turn {
   const Cancel& cancel;
   steady_clock::time_point end;
   CopyUpBatch batch{};
+  size_t bytes = 0;    // of the paths in the batch
   size_t active = 0;   // tasks that have been taken and are not finished
   size_t waiting = 0;  // threads that wait for another task
   size_t helpers = 0;  // threads that have not ended
@@ -42,7 +43,7 @@ CopyUp::CopyUp(MergedLayers layers, CopyUpOrder order)
     : layers_(std::move(layers)), order_(std::move(order)) {
   if (!order_.progress) order_.progress = std::make_shared<ProgressCounts>();
   for (std::string& path : order_.paths)
-    tasks_.push_back({.order = ordered_++, .path = std::move(path), .parent = {}, .list = {}});
+    tasks_.push_back({.order = ordered_++, .name = std::move(path), .parent = {}, .list = {}});
 }
 
 Result<std::shared_ptr<CopyUp>> CopyUp::open(const LayerStack& stack, CopyUpOrder order,
@@ -148,7 +149,7 @@ void CopyUp::work(Turn& turn) {
   while (auto task = take(turn)) {
     CopyUpRefusal refusal = CopyUpRefusal::none;
     if (task->list != nullptr) {
-      auto listed = list(*task);
+      auto listed = list(task->list);
       finish(turn, *task, listed ? Result(std::optional<CopyUpResult>()) : std::move(listed).error(),
              refusal);
     } else {
@@ -164,9 +165,10 @@ void CopyUp::finish(Turn& turn, const Task& task, Result<std::optional<CopyUpRes
   --turn.active;
   if (!outcome && !turn.batch.error) {
     turn.batch.error = std::move(outcome).error();
-    turn.batch.error->path = task.path;
+    turn.batch.error->path = path_of(task);
     turn.batch.refusal = refusal;
   } else if (outcome && outcome->has_value()) {
+    turn.bytes += (*outcome)->path.size();
     turn.batch.results.push_back(**std::move(outcome));
     order_.progress->entries.fetch_add(1, std::memory_order_relaxed);
   }
@@ -181,8 +183,8 @@ std::optional<CopyUp::Task> CopyUp::take(Turn& turn) {
       turn.batch.error = SysError{ECANCELED, "abort", {}, {}, {}};
       return std::nullopt;
     }
-    if (turn.batch.results.size() + turn.active >= kMostResults || steady_clock::now() >= turn.end)
-      return std::nullopt;
+    const bool full = turn.batch.results.size() + turn.active >= kMostResults || turn.bytes >= kMostBytes;
+    if (full || steady_clock::now() >= turn.end) return std::nullopt;
     if (!tasks_.empty()) {
       Task task = std::move(tasks_.front());
       tasks_.pop_front();
@@ -197,27 +199,42 @@ std::optional<CopyUp::Task> CopyUp::take(Turn& turn) {
 }
 
 // What the lowers have below a directory; what of it shows, the look-up of each name tells.
-Result<void> CopyUp::list(const Task& task) {
+Result<void> CopyUp::list(const DirectoryPtr& directory) {
   std::set<std::string> names;
   const auto entries = std::make_unique<DirectoryStream>();
-  for (const LayerDirectory& part : task.list->merged) {
+  const OpenDirectory open = TRY(opened(*directory));
+  for (const LayerDirectory& part : *open) {
     if (part.layer == 0) continue;
-    const Fd readable = TRY(reopen_readable(part.fd->get(), part.path));
+    const Fd readable = TRY(reopen_readable(part.fd->get(), {}));
     entries->start(readable.get());
     while (const char* name = entries->next()) names.emplace(name);
-    if (entries->error() != 0) return SysError{entries->error(), "getdents64", {}, task.path, {}};
+    if (entries->error() != 0) return SysError{entries->error(), "getdents64", {}, {}, {}};
   }
   const std::lock_guard lock(mutex_);
   ordered_ += names.size();
   size_t order = ordered_;
   // Depth first, so that few directories are known at a time.
   for (auto name = names.rbegin(); name != names.rend(); ++name)
-    tasks_.push_front({.order = --order,
-                       .path = task.path.empty() ? *name : task.path + '/' + *name,
-                       .named = false,
-                       .parent = task.list,
-                       .list = {}});
+    tasks_.push_front({.order = --order, .name = *name, .parent = directory, .list = {}});
   return {};
+}
+
+std::string CopyUp::path_of(const Task& task) {
+  std::vector<const std::string*> names;
+  size_t size = task.name.size();
+  const Directory* above = task.list ? task.list.get() : task.parent.get();
+  for (; above != nullptr && above->parent; above = above->parent.get()) {
+    names.push_back(&above->name);
+    size += above->name.size() + 1;
+  }
+  std::string path;
+  path.reserve(size);
+  for (auto name = names.rbegin(); name != names.rend(); ++name) {
+    if (!path.empty()) path += '/';
+    path += **name;
+  }
+  if (!path.empty() && !task.name.empty()) path += '/';
+  return path += task.name;
 }
 
 }  // namespace overlayfs

@@ -11,24 +11,13 @@
 namespace overlayfs {
 namespace {
 
-constexpr size_t kKnownDirectories = 256;
 constexpr const char* kPresent = "it is in the upper already";
 constexpr const char* kCapability = "security.capability";
-
-SysError refused_error(const Refused& refused) {
-  return {refused.err, "lookup", "refused by the stack's options or by what lies in a layer", {}, {}};
-}
 
 std::string not_taken(const std::vector<std::string>& dropped) {
   std::string reason;
   for (const std::string& name : dropped) reason += (reason.empty() ? "" : ", ") + name;
   return reason.empty() ? reason : "the upper's file system does not take " + reason;
-}
-
-Result<std::shared_ptr<const Fd>> open_shared(int parent, const std::string& name) {
-  Fd opened(sys::openat(parent, name.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW));
-  if (!opened) return failed("openat", "O_PATH | O_DIRECTORY | O_NOFOLLOW", name);
-  return std::make_shared<const Fd>(std::move(opened));
 }
 
 Result<Source> open_entry(const LayerEntry& entry) {
@@ -53,23 +42,28 @@ Result<Fd> open_for_data(const LayerEntry& entry, struct stat* st) {
 
 }  // namespace
 
+SysError CopyUp::refused_error(const Refused& refused) {
+  return {refused.err, "lookup", "refused by the stack's options or by what lies in a layer", {}, {}};
+}
+
 Result<std::optional<CopyUpResult>> CopyUp::carry_out(const Task& task, const Cancel& cancel,
                                                       CopyUpRefusal* refusal) {
-  CopyUpResult result{task.order, task.path, {}, {}};
-  if (task.path.empty()) {
+  CopyUpResult result{task.order, path_of(task), {}, {}};
+  if (result.path.empty()) {
     TRY(copy_directory_up(TRY(directory({})), &result));
     return std::optional(std::move(result));
   }
-  const DirectoryPtr parent = task.parent ? task.parent : TRY(directory(parent_of(task.path)));
-  const std::string name = name_of(task.path);
-  const MergedEntry entry = TRY(layers_.lookup(parent->merged, name));
+  const DirectoryPtr parent = task.parent ? task.parent : TRY(directory(parent_of(task.name)));
+  const std::string name = task.parent ? task.name : name_of(task.name);
+  const OpenDirectory open_parent = TRY(opened(*parent));
+  const MergedEntry entry = TRY(layers_.lookup(*open_parent, name));
   if (entry.refused) return refused_error(*entry.refused);
   if (!entry.exists()) {
-    if (!task.named) return std::optional<CopyUpResult>();  // whited out
+    if (task.parent) return std::optional<CopyUpResult>();  // listed, but whited out
     return SysError{ENOENT, "lookup", {}, {}, {}};
   }
   if (entry.is_directory())
-    TRY(copy_directory_up(TRY(child(parent, task.path, entry.directory())), &result));
+    TRY(copy_directory_up(TRY(child(parent, *open_parent, name, entry)), &result));
   else
     TRY(copy_file_up(*parent, name, entry, options_for(cancel), refusal, &result));
   return std::optional(std::move(result));
@@ -81,7 +75,7 @@ Result<void> CopyUp::copy_directory_up(const DirectoryPtr& directory, CopyUpResu
   result->reason = directory->made ? not_taken(directory->dropped) : kPresent;
   if (!order_.recursive) return {};
   const std::lock_guard lock(mutex_);
-  tasks_.push_front({.path = result->path, .parent = {}, .list = directory});
+  tasks_.push_front({.name = {}, .parent = {}, .list = directory});
   return {};
 }
 
@@ -105,16 +99,16 @@ Result<void> CopyUp::copy_file_up(Directory& parent, const std::string& name, co
   }
   // Without one, a copy breaks the link, and has no origin that it could share.
   if (source.stat.st_nlink == 1) TRY(add_origin(source, top.layer(), &complete));
-  TRY(make_ready(parent));
+  const std::shared_ptr<const Fd> upper = TRY(make_ready(parent));
   auto copied = top.form == EntryForm::metacopy
-                    ? copy_file(source, TRY(open_entry(entry.data())), parent.upper->get(), name, complete)
-                    : copy_entry(source, parent.upper->get(), name, complete);
+                    ? copy_file(source, TRY(open_entry(entry.data())), upper->get(), name, complete)
+                    : copy_entry(source, upper->get(), name, complete);
   if (!copied && copied.error().err == EEXIST) {
     result->reason = kPresent;  // named twice
     return {};
   }
   const CopiedEntry done = TRY(std::move(copied));
-  TRY(set_times({parent.upper->get(), true}, parent.times));
+  TRY(set_times({upper->get(), true}, parent.times));
   result->data = done.data;
   result->reason = not_taken(done.dropped);
   return {};
@@ -151,58 +145,12 @@ Result<CopiedData> CopyUp::complete_metacopy(const MergedEntry& entry, const Cop
   return data;
 }
 
-CopyUp::DirectoryPtr CopyUp::known_directory(const std::string& path) {
-  const std::lock_guard lock(resolving_);
-  const auto known = directories_.find(path);
-  return known == directories_.end() ? nullptr : known->second;
-}
-
-// From the top down, name by name: a path may be longer than what a stack of calls would take.
-Result<CopyUp::DirectoryPtr> CopyUp::directory(const std::string& path) {
-  if (auto known = known_directory(path)) return known;
-  DirectoryPtr at = TRY(child(nullptr, {}, layers_.root()));
-  for (size_t start = 0; start < path.size();) {
-    const size_t end = std::min(path.find('/', start), path.size());
-    const std::string there = path.substr(0, end);
-    DirectoryPtr next = known_directory(there);
-    if (!next) {
-      const MergedEntry entry = TRY(layers_.lookup(at->merged, path.substr(start, end - start)));
-      if (entry.refused) return refused_error(*entry.refused);
-      if (!entry.exists()) return SysError{ENOENT, "lookup", {}, {}, {}};
-      if (!entry.is_directory()) return SysError{ENOTDIR, "lookup", {}, {}, {}};
-      next = TRY(child(at, there, entry.directory()));
-    }
-    at = std::move(next);
-    start = end + 1;
-  }
-  return at;
-}
-
-// One object for each directory, whichever thread comes first.
-Result<CopyUp::DirectoryPtr> CopyUp::child(const DirectoryPtr& parent, const std::string& path,
-                                           MergedDirectory merged) {
-  const std::lock_guard lock(resolving_);
-  if (const auto known = directories_.find(path); known != directories_.end()) return known->second;
-  if (directories_.size() >= kKnownDirectories)
-    std::erase_if(directories_, [](const auto& known) { return known.second.use_count() == 1; });
-  auto made = std::make_shared<Directory>();
-  made->parent = parent;
-  made->name = name_of(path);
-  made->merged = std::move(merged);
-  if (made->merged.front().layer == 0) {
-    made->upper = made->merged.front().fd;
-    if (sys::fstatat(made->upper->get(), "", &made->times, AT_EMPTY_PATH) != 0) return failed("fstatat");
-  }
-  directories_.emplace(path, made);
-  return made;
-}
-
 // Its own and those of all directories above it that have none yet, the topmost first.
 Result<void> CopyUp::ensure_upper(Directory& directory) {
   std::vector<Directory*> missing;
   for (Directory* at = &directory; at != nullptr; at = at->parent.get()) {
     const std::lock_guard lock(at->making);
-    if (at->upper) break;
+    if (at->in_upper) break;
     missing.push_back(at);
   }
   for (auto at = missing.rbegin(); at != missing.rend(); ++at) TRY(make_upper(**at));
@@ -211,31 +159,38 @@ Result<void> CopyUp::ensure_upper(Directory& directory) {
 
 Result<void> CopyUp::make_upper(Directory& directory) {
   const std::lock_guard lock(directory.making);
-  if (directory.upper) return {};  // by another thread
+  if (directory.in_upper) return {};  // by another thread
   Directory& parent = *directory.parent;
   TRY(mark_impure(parent));
-  const LayerDirectory& top = directory.merged.front();
+  const OpenDirectory open_directory = TRY(opened(directory));
+  const LayerDirectory& top = open_directory->front();
   const Source source = TRY(open_part(top));
   CopyOptions options = options_for(nullptr);
   TRY(add_origin(source, top.layer, &options));
-  directory.dropped = TRY(copy_entry(source, parent.upper->get(), directory.name, options)).dropped;
-  TRY(set_times({parent.upper->get(), true}, parent.times));
-  directory.upper = TRY(open_shared(parent.upper->get(), directory.name));
+  const std::shared_ptr<const Fd> upper = TRY(upper_of(parent));
+  directory.dropped = TRY(copy_entry(source, upper->get(), directory.name, options)).dropped;
+  TRY(set_times({upper->get(), true}, parent.times));
+  struct stat made {};
+  if (sys::fstatat(upper->get(), directory.name.c_str(), &made, AT_SYMLINK_NOFOLLOW) != 0)
+    return failed("fstatat");
+  directory.upper_inode = made.st_ino;
   directory.times = source.stat;
-  directory.made = true;
+  directory.made = directory.in_upper = true;
   return {};
 }
 
 // In the upper, and marked as holding what has an origin.
-Result<void> CopyUp::make_ready(Directory& directory) {
+Result<std::shared_ptr<const Fd>> CopyUp::make_ready(Directory& directory) {
   TRY(ensure_upper(directory));
-  return mark_impure(directory);
+  TRY(mark_impure(directory));
+  return upper_of(directory);
 }
 
 Result<void> CopyUp::mark_impure(Directory& directory) {
   const std::lock_guard lock(directory.making);
   if (directory.impure) return {};
-  const int upper = directory.upper->get();
+  const std::shared_ptr<const Fd> opened = TRY(upper_of(directory));
+  const int upper = opened->get();
   if (const auto mark = TRY(xattr_of(upper, layers_.xattr("impure"))); !mark || *mark != "y") {
     auto marked = set_xattr({upper, true}, layers_.xattr("impure"), "y");
     // Without attributes there are no origins either.

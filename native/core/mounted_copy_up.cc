@@ -16,7 +16,7 @@
 namespace overlayfs {
 namespace {
 
-constexpr size_t kPathsInBatch = 1000;
+constexpr size_t kPathsInBatch = 1000, kMostBytes = size_t{4} << 20;
 
 Result<abi::Statx> look_at(int inode) {
   abi::Statx stx{};
@@ -82,7 +82,10 @@ Result<std::vector<std::string>> names_in(int directory) {
 
 MountedCopyUp::MountedCopyUp(Fd root, const std::vector<std::string>& paths,
                              const MountedCopyUpOptions& options)
-    : root_(std::move(root)), options_(options), metacopy_(options.metacopy || shows_metacopy(root_.get())) {
+    : root_(std::move(root)),
+      options_(options),
+      metacopy_(options.metacopy || shows_metacopy(root_.get())),
+      places_(root_.get(), O_PATH | O_DIRECTORY, open_in_root) {
   waiting_.reserve(paths.size());
   for (auto path = paths.rbegin(); path != paths.rend(); ++path) waiting_.push_back({nullptr, *path});
 }
@@ -103,44 +106,52 @@ Result<MountedOutcome> MountedCopyUp::copy_up_inode(int inode, mode_t type) {
   return runs && metacopy_ ? MountedOutcome::metadata : outcome;
 }
 
+Result<Fd> MountedCopyUp::locate(const Item& item) {
+  if (!item.above) return open_in_root(root_.get(), item.name, O_PATH);
+  const std::shared_ptr<const Fd> directory = TRY(places_.open(*item.above));
+  return open_beneath(directory->get(), item.name, O_PATH);
+}
+
 Result<MountedEntry> MountedCopyUp::copy_up(const Item& item, std::optional<Children>& children) {
   const auto finish = [&](MountedOutcome outcome, uint64_t bytes = 0) {
-    return MountedEntry{item.path, outcome, bytes};
+    return MountedEntry{path_in_tree(item.above.get(), item.name), outcome, bytes};
   };
   const auto explain = [&](SysError& error) {
-    error.path = item.path;
+    error.path = path_in_tree(item.above.get(), item.name);
     return std::move(error);
   };
   // Located first, opened by that: nothing else can take its place in between, such as a device.
-  auto inode = item.parent ? open_beneath(item.parent->get(), item.path.substr(item.name), O_PATH)
-                           : open_in_root(root_.get(), item.path, O_PATH);
+  auto inode = locate(item);
   if (!inode) {
-    if (item.parent && inode.error().err == ENOENT) return finish(MountedOutcome::vanished);
-    if (item.parent && inode.error().err == EXDEV) return finish(MountedOutcome::other_mount);
+    const int error = inode.error().err;
+    const bool gone = error == ENOENT || error == ENOTDIR || error == ELOOP;
+    if (item.above && gone) return finish(MountedOutcome::vanished);
+    if (item.above && error == EXDEV) return finish(MountedOutcome::other_mount);
     return explain(inode.error());
   }
   struct stat st {};
-  if (sys::fstatat(inode->get(), "", &st, AT_EMPTY_PATH) != 0) return failed("fstatat", {}, item.path);
+  if (sys::fstatat(inode->get(), "", &st, AT_EMPTY_PATH) != 0)
+    return failed("fstatat", {}, path_in_tree(item.above.get(), item.name));
   auto outcome = copy_up_inode(inode->get(), st.st_mode);
   if (!outcome) return explain(outcome.error());
   if (options_.recursive && S_ISDIR(st.st_mode)) {
     auto names = names_in(inode->get());
     if (!names) return explain(names.error());
-    children = Children{std::make_shared<Fd>(*std::move(inode)), *std::move(names)};
+    children = Children{std::make_shared<const Fd>(*std::move(inode)), *std::move(names)};
   }
   const bool is_copy = *outcome == MountedOutcome::copied || *outcome == MountedOutcome::copied_or_present;
   return finish(*outcome, is_copy && S_ISREG(st.st_mode) ? static_cast<uint64_t>(st.st_size) : 0);
 }
 
-void MountedCopyUp::enqueue(const std::string& path, const Children& children) {
-  const std::string above = path.empty() ? path : path + '/';
-  for (const std::string& name : children.names)
-    waiting_.push_back({children.directory, above + name, above.size()});
+void MountedCopyUp::enqueue(Item item, Children children) {
+  const auto above = std::make_shared<TreePlace>(std::move(item.above), std::move(item.name));
+  places_.keep(*above, std::move(children.directory));
+  for (std::string& name : children.names) waiting_.push_back({above, std::move(name)});
 }
 
 void MountedCopyUp::work(const Cancel& cancel) {
   std::unique_lock lock(mutex_);
-  while (!failure_ && done_.size() + under_way_ < kPathsInBatch) {
+  while (!failure_ && done_.size() + under_way_ < kPathsInBatch && done_bytes_ < kMostBytes) {
     if (waiting_.empty()) {
       if (under_way_ == 0) break;
       changed_.wait(lock);
@@ -150,7 +161,7 @@ void MountedCopyUp::work(const Cancel& cancel) {
       failure_ = SysError{ECANCELED, "openat", "aborted", {}, {}};
       break;
     }
-    const Item item = std::move(waiting_.back());
+    Item item = std::move(waiting_.back());
     waiting_.pop_back();
     ++under_way_;
     lock.unlock();
@@ -163,11 +174,12 @@ void MountedCopyUp::work(const Cancel& cancel) {
         options_.progress->entries.fetch_add(1, std::memory_order_relaxed);
         options_.progress->bytes.fetch_add(entry->bytes, std::memory_order_relaxed);
       }
+      done_bytes_ += entry->path.size();
       done_.push_back(*std::move(entry));
     } else if (!failure_) {
       failure_ = std::move(entry.error());
     }
-    if (children) enqueue(item.path, *children);
+    if (children) enqueue(std::move(item), *std::move(children));
     changed_.notify_all();
   }
   changed_.notify_all();
@@ -193,6 +205,7 @@ Result<std::vector<MountedEntry>> MountedCopyUp::next(const Cancel& cancel) {
   changed_.wait(lock, [&] { return helpers == 0; });
   // What has been done is told first.
   if (failure_ && done_.empty()) return *failure_;
+  done_bytes_ = 0;
   return std::exchange(done_, {});
 }
 

@@ -9,12 +9,14 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cancel.h"
 #include "fd.h"
 #include "progress.h"
 #include "result.h"
+#include "tree_place.h"
 
 namespace overlayfs {
 
@@ -48,34 +50,37 @@ class MountedCopyUp {
  public:
   MountedCopyUp(Fd root, const std::vector<std::string>& paths, const MountedCopyUpOptions& options);
 
-  // What has been dealt with since, at most about a thousand; none: that was all. Nothing is done between two
-  // calls, and nothing more once something has failed, which is told when all that was done has been.
+  // What has been dealt with since, at most about a thousand, fewer where their paths are long; none: that
+  // was all. Nothing is done between two calls, and nothing more once something has failed, which is told
+  // when all that was done has been.
   Result<std::vector<MountedEntry>> next(const Cancel& cancel);
 
  private:
   struct Item {
-    std::shared_ptr<Fd> parent;  // none: the path is the caller's
-    std::string path;
-    size_t name = 0;  // where the last name begins
+    TreePlacePtr above;  // none: the name is the caller's path
+    std::string name;
   };
   struct Children {
-    std::shared_ptr<Fd> directory;
+    std::shared_ptr<const Fd> directory;
     std::vector<std::string> names;
   };
 
   void work(const Cancel& cancel);
   Result<MountedEntry> copy_up(const Item& item, std::optional<Children>& children);
+  Result<Fd> locate(const Item& item);
   Result<MountedOutcome> copy_up_inode(int inode, mode_t type);
-  void enqueue(const std::string& path, const Children& children);
+  void enqueue(Item item, Children children);
 
   const Fd root_;
   const MountedCopyUpOptions options_;
   bool metacopy_;
 
+  TreePlaces places_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Item> waiting_;  // the last one first
   std::vector<MountedEntry> done_;
+  size_t done_bytes_ = 0;  // of their paths
   size_t under_way_ = 0;
   std::optional<SysError> failure_;
 };

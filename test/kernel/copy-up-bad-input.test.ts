@@ -17,6 +17,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { type CopyUpResult, copyUp, type LayerStack, mountOverlay, whichLayer } from '../../lib/index.ts';
 import { importTypeScript, runChild } from '../support/child.ts';
+import { countFiles, digTree } from '../support/deep-tree.ts';
 import { expectRefusal } from '../support/refusal.ts';
 import { afterThisTest, describeOn, type Scratch } from '../support/scratch.ts';
 import { xattrs } from '../support/snapshot.ts';
@@ -291,6 +292,41 @@ open('leaf', 'w').write('deep')`;
     }
     expect(readdirSync(work)).toEqual([]);
     await (await mountOverlay({ ...stack, target: scratch.path('merged') })).unmount(); // nothing is locked
+  });
+});
+
+describeOn(['tmpfs'], 'copyUp of a very deep tree', (scratch) => {
+  it('takes little memory and few descriptors for a tree of 5,000 levels', { tags: ['slow'] }, async () => {
+    const { stack, lower, upper } = layers(scratch);
+    const levels = 5000;
+    digTree(lower, levels, 'd'.repeat(20), 'content');
+    const copied = await runChild<{ copied: number; longest: number; megabytes: number }>(
+      `let [copied, longest] = [0, 0];
+       for await (const batch of overlayfs.copyUp(${JSON.stringify(stack)}, '/', { recursive: true }).batches()) {
+         copied += batch.length;
+         for (const { pathBytes } of batch) longest = Math.max(longest, pathBytes.length);
+       }
+       report({ copied, longest, megabytes: process.resourceUsage().maxRSS / 1024 });`,
+      { through: ['prlimit', '--nofile=1024:1024'] },
+    );
+    // The root, and its file \`hello\`.
+    expect(copied).toMatchObject({ copied: 2 * levels + 2, longest: levels * 21 - 1 });
+    expect(copied.megabytes).toBeLessThan(450);
+    expect(countFiles(upper)).toBe(levels + 1);
+    execFileSync('rm', ['-rf', lower, upper]);
+  });
+
+  it('lets go of a tree that is deeper than a stack of calls', { tags: ['slow'] }, async () => {
+    const { stack, lower, upper } = layers(scratch);
+    const levels = 20_000;
+    digTree(lower, levels, 'a');
+    const results = await runChild<CopyUpResult[]>(
+      `const path = Array(${levels}).fill('a').join('/');
+       report(await overlayfs.copyUp(${JSON.stringify(stack)}, path));`,
+      { through: ['prlimit', `--stack=${2 << 20}`] },
+    );
+    expect(results).toMatchObject([{ method: 'read-write' }]);
+    execFileSync('rm', ['-rf', lower, upper]);
   });
 });
 

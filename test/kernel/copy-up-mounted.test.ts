@@ -22,7 +22,8 @@ import {
   type Overlay,
   type OverlayOptions,
 } from '../../lib/index.ts';
-import { swappingShell } from '../support/child.ts';
+import { runChild, swappingShell } from '../support/child.ts';
+import { countFiles, digTree } from '../support/deep-tree.ts';
 import { buildTree, everything, seeTree } from '../support/described-tree.ts';
 import { describePrivileged } from '../support/needs.ts';
 import { afterThisTest, describeOn, fileSystems, type Scratch, scratchOn } from '../support/scratch.ts';
@@ -236,6 +237,31 @@ os.setxattr('${scratch.path('lower/program')}', 'security.capability', bytes.fro
     expect(sizes.length).toBeGreaterThan(2);
     expect(told.at(-1)).toEqual({ entries: 2501, bytes: BigInt(10 + 90 * 2 + 900 * 3 + 1500 * 4) });
     expect(readdirSync(scratch.path('upper/many'))).toHaveLength(2500);
+  });
+
+  it('takes little memory and few descriptors for a tree of 5,000 levels', {
+    tags: ['slow'],
+  }, async () => {
+    const { lower, upper, work } = scratch.layers();
+    const levels = 5000;
+    digTree(lower, levels, 'd'.repeat(20), 'content');
+    const copied = await runChild<{ copied: number; longest: number; megabytes: number }>(
+      `const stack = ${JSON.stringify({ lower, upper, work })};
+       const overlay = await overlayfs.mountOverlay(stack);
+       let [copied, longest] = [0, 0];
+       for await (const batch of overlay.copyUp('/', { recursive: true }).batches()) {
+         copied += batch.length;
+         for (const { pathBytes } of batch) longest = Math.max(longest, pathBytes.length);
+       }
+       await overlay.unmount();
+       report({ copied, longest, megabytes: process.resourceUsage().maxRSS / 1024 });`,
+      { through: ['prlimit', '--nofile=1024:1024'] },
+    );
+    // The root, and its file \`hello\`.
+    expect(copied).toMatchObject({ copied: 2 * levels + 2, longest: levels * 21 - 1 });
+    expect(copied.megabytes).toBeLessThan(450);
+    expect(countFiles(upper)).toBe(levels + 1);
+    execFileSync('rm', ['-rf', lower, upper]);
   });
 
   it('stops when it is told to, and lets go of the mount', async () => {
