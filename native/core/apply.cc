@@ -52,6 +52,7 @@ class ApplyRun {
   const ApplyChange& change_at(size_t at) const { return apply_.changes_[apply_.places_[at].change]; }
   ApplyDecision decision_at(size_t at) const { return outcome_.decisions[apply_.places_[at].change]; }
   bool is_forced(size_t at) const { return decision_at(at) == ApplyDecision::force; }
+  bool is_given(size_t at) const { return apply_.places_[at].change < apply_.given_; }
   bool is_nested(size_t at) const { return staged_[at].find('/') != std::string::npos; }
   static std::string staged_name(char kind, size_t at) { return kind + std::to_string(at); }
 
@@ -69,13 +70,16 @@ class ApplyRun {
   Result<void> in_order(Apply::Phase phase, Result<void> (ApplyRun::*step)(size_t)) {
     apply_.phase = phase;
     apply_.entries_done = 0;
-    for (size_t at = 0; at < hows_.size();
-         ++at, apply_.entries_done.fetch_add(1, std::memory_order_relaxed)) {
+    for (size_t at = 0; at < hows_.size(); count_done(at), ++at) {
       if (decision_at(at) == ApplyDecision::skip || apply_.places_[at].gone) continue;
       TRY(begin(at));
       TRY((this->*step)(at));
     }
     return {};
+  }
+
+  void count_done(size_t at) {
+    if (is_given(at)) apply_.entries_done.fetch_add(1, std::memory_order_relaxed);
   }
 
   Result<void> begin(size_t at) {
@@ -95,8 +99,7 @@ class ApplyRun {
     for (size_t at = 0; at < there.size(); ++at) {
       const bool inside = !above.empty() && is_below(change_at(at).path, above) && is_nested(at);
       if (there[at] && hows_[at] == How::copy) above = change_at(at).path;
-      const size_t change = apply_.places_[at].change;
-      if ((there[at] || inside) && change < apply_.given_) changes.push_back(change);
+      if ((there[at] || inside) && is_given(at)) changes.push_back(apply_.places_[at].change);
     }
     return changes;
   }
@@ -148,11 +151,16 @@ class ApplyRun {
     return status && S_ISDIR(status->mode) ? How::metadata : How::copy;
   }
 
-  // Where the target has the inode that this name is of; null: it is to be made.
+  // Where the target has the inode that this name is of; null: it is to be made. What a conflict was found at
+  // is the target's own.
   const std::string* kept_name(size_t at) const {
     const auto& group = change_at(at).link_group;
     const auto kept = group ? apply_.inodes_.find(*group) : apply_.inodes_.end();
-    return kept == apply_.inodes_.end() || kept->second.empty() ? nullptr : &kept->second;
+    if (kept == apply_.inodes_.end()) return nullptr;
+    const auto as_it_was = std::find_if(kept->second.begin(), kept->second.end(), [&](const KeptName& name) {
+      return !name.change || outcome_.decisions[*name.change] == ApplyDecision::apply;
+    });
+    return as_it_was == kept->second.end() ? nullptr : &as_it_was->before;
   }
 
   void plan_taking(char kind, size_t at, const std::string& before) {
@@ -187,7 +195,7 @@ class ApplyRun {
     const int parent = TRY(staged_directory(parent_of(staged)));
     const std::string name = name_of(staged);
     const auto& group = change_at(at).link_group;
-    if (const std::string* kept = entry.is_directory() || is_forced(at) ? nullptr : kept_name(at)) {
+    if (const std::string* kept = entry.is_directory() ? nullptr : kept_name(at)) {
       const int there = TRY(target_.directory(parent_of(*kept)));
       if (sys::linkat(there, name_of(*kept).c_str(), parent, name.c_str(), 0) != 0)
         return failed("linkat", {}, *kept);
@@ -220,8 +228,9 @@ class ApplyRun {
       ++outcome_.methods[static_cast<size_t>(copied.data.method)];
     }
     copied_ = true;
-    for (std::string& one : copied.dropped)
-      outcome_.dropped.emplace_back(apply_.places_[at].change, std::move(one));
+    for (std::string& one : copied.dropped) {
+      if (is_given(at)) outcome_.dropped.emplace_back(apply_.places_[at].change, std::move(one));
+    }
     return {};
   }
 
@@ -371,7 +380,7 @@ Result<std::vector<Conflict>> Apply::check(std::vector<ApplyChange> changes, con
   places_ = place_changes(changes_);
   phase = Phase::checking;
   entries_done = 0;
-  return find_conflicts(changes_, places_, layers_, target_, cancel, entries_done);
+  return find_conflicts(changes_, given_, places_, layers_, target_, cancel, entries_done);
 }
 
 std::vector<ApplyDecision> Apply::decide(std::vector<ApplyDecision> decisions) const {
@@ -398,6 +407,15 @@ std::vector<ApplyDecision> Apply::decide(std::vector<ApplyDecision> decisions) c
         skipped = change.kind == ChangeKind::modified || change.kind == ChangeKind::metadata ? nullptr
                                                                                              : &change.path;
     }
+  }
+  // Other names of an inode are for those that were given.
+  std::unordered_set<uint64_t> made;
+  for (size_t index = 0; index < given_; ++index) {
+    if (decisions[index] != ApplyDecision::skip && changes_[index].link_group)
+      made.insert(*changes_[index].link_group);
+  }
+  for (size_t index = given_; index < changes_.size(); ++index) {
+    if (!made.contains(*changes_[index].link_group)) decisions[index] = ApplyDecision::skip;
   }
   return decisions;
 }

@@ -43,8 +43,13 @@ struct ApplyPlace {
 };
 
 // By their link groups, under index=on: inodes that are in the after-view what they were, with other names
-// that have no change of their own, perhaps. A name that the target has one by; empty: none is known.
-using KeptInodes = std::map<uint64_t, std::string>;
+// that have no change of their own, perhaps. The names of the before-view that the target may have one by:
+// where a change moves one away, it has only if that is applied without force.
+struct KeptName {
+  std::string before;
+  std::optional<size_t> change;
+};
+using KeptInodes = std::map<uint64_t, std::vector<KeptName>>;
 
 // How the target differs from the before-view.
 enum class ConflictReason : uint8_t {

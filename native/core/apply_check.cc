@@ -117,15 +117,17 @@ class Checker {
       case Difference::none:
         break;
     }
-    return deep && expected.is_directory() ? compare_trees(change, path, expected.directory()) : none();
+    return deep && expected.is_directory() ? compare_trees(change, path) : none();
   }
 
-  // Everything in a directory that will go: what the before-view has not got would be lost.
-  Found compare_trees(size_t change, const std::string& path, const MergedDirectory& top) {
-    std::vector<std::pair<std::string, MergedDirectory>> waiting{{path, top}};
+  // Everything in a directory that will go: what the before-view has not got would be lost. Directories are
+  // looked up again when their turn comes: a descriptor for each that waits would be too many.
+  Found compare_trees(size_t change, const std::string& top) {
+    std::vector<std::string> waiting{top};
     while (!waiting.empty()) {
-      auto [at, directory] = std::move(waiting.back());
+      const std::string at = std::move(waiting.back());
       waiting.pop_back();
+      const MergedDirectory directory = TRY(before_.lookup(at)).directory();
       const Fd opened = TRY(open_beneath(target_.root(), at, O_RDONLY | O_DIRECTORY));
       std::set<std::string> names = TRY(ViewCursor::names_in(directory));
       DirectoryStream stream;
@@ -145,7 +147,7 @@ class Checker {
         if (!entry) return lookup_failed(change, inner, entry.error(), true);
         if (!expected.exists()) return found(change, ConflictReason::content, inner);
         if (auto conflict = TRY(compare_entries(change, inner, *entry, expected, false))) return conflict;
-        if (expected.is_directory()) waiting.emplace_back(inner, expected.directory());
+        if (expected.is_directory()) waiting.push_back(inner);
       }
     }
     return none();
@@ -192,13 +194,14 @@ std::vector<ApplyPlace> place_changes(const std::vector<ApplyChange>& changes) {
   return places;
 }
 
-Result<std::vector<Conflict>> find_conflicts(const std::vector<ApplyChange>& changes,
+Result<std::vector<Conflict>> find_conflicts(const std::vector<ApplyChange>& changes, size_t given,
                                              const std::vector<ApplyPlace>& places,
                                              const MergedLayers& layers, TargetTree& target,
                                              const Cancel& cancel, std::atomic<uint64_t>& done) {
   std::vector<Conflict> conflicts;
   Checker checker(changes, layers, target, cancel);
   for (const ApplyPlace& place : places) {
+    if (place.change >= given) continue;
     if (cancelled(cancel)) return SysError{ECANCELED, "openat2", "aborted", changes[place.change].path, {}};
     if (auto conflict = TRY(checker.look_at(place))) conflicts.push_back(*std::move(conflict));
     done.fetch_add(1, std::memory_order_relaxed);

@@ -11,6 +11,7 @@
 #include "same_entry.h"
 #include "status.h"
 #include "sys.h"
+#include "tree_place.h"
 #include "view_cursor.h"
 
 namespace overlayfs {
@@ -47,30 +48,36 @@ Result<std::vector<ApplyChange>> other_names(const Fd& upper, const std::map<Ino
                                              const std::unordered_set<std::string>& named,
                                              const Cancel& cancel) {
   std::vector<ApplyChange> found;
-  std::vector<std::string> waiting{{}};
+  const auto open_top = [](int root, const std::string& path, int flags) {
+    return open_beneath(root, path, flags);
+  };
+  TreePlaces places(upper.get(), O_RDONLY | O_DIRECTORY, open_top);
+  std::vector<TreePlacePtr> waiting{std::make_shared<TreePlace>(nullptr, std::string())};
   DirectoryStream stream;
   while (!waiting.empty()) {
-    const std::string at = std::move(waiting.back());
+    const TreePlacePtr at = std::move(waiting.back());
     waiting.pop_back();
-    if (cancelled(cancel)) return SysError{ECANCELED, "getdents64", "aborted", at, {}};
-    const Fd directory = TRY(open_beneath(upper.get(), at, O_RDONLY | O_DIRECTORY));
-    stream.start(directory.get());
+    if (cancelled(cancel)) return SysError{ECANCELED, "getdents64", "aborted", {}, {}};
+    const std::shared_ptr<const Fd> directory = TRY(places.open(*at));
+    stream.start(directory->get());
     while (const char* name = stream.next()) {
       struct stat status {};
-      if (sys::fstatat(directory.get(), name, &status, AT_SYMLINK_NOFOLLOW) != 0) continue;  // it has gone
-      std::string path = at.empty() ? name : at + '/' + name;
+      if (sys::fstatat(directory->get(), name, &status, AT_SYMLINK_NOFOLLOW) != 0) continue;  // it has gone
       if (S_ISDIR(status.st_mode)) {
-        waiting.push_back(std::move(path));
+        waiting.push_back(std::make_shared<TreePlace>(at, name));
         continue;
       }
       const auto group = groups.find({status.st_dev, status.st_ino});
-      if (group == groups.end() || named.contains(path)) continue;
+      if (group == groups.end()) continue;
+      std::string path = path_in_tree(at.get(), name);
+      if (named.contains(path)) continue;
       ApplyChange& change = found.emplace_back();
       change.kind = ChangeKind::metadata;
       change.path = std::move(path);
       change.link_group = group->second.number;
     }
-    if (stream.error() != 0) return SysError{stream.error(), "getdents64", {}, at, {}};
+    if (stream.error() != 0)
+      return SysError{stream.error(), "getdents64", {}, path_in_tree(at.get(), {}), {}};
   }
   return found;
 }
@@ -101,10 +108,11 @@ KeptInodes kept_inodes(const std::vector<ApplyChange>& changes, const MergedLaye
     const bool differs = change.kind == ChangeKind::modified || change.kind == ChangeKind::metadata;
     if (change.link_group && (change.fields || differs)) changed.insert(*change.link_group);
   }
-  for (const ApplyChange& change : changes) {
+  for (size_t index = 0; index < changes.size(); ++index) {
+    const ApplyChange& change = changes[index];
     if (!change.link_group || changed.contains(*change.link_group)) continue;
-    auto& name = kept[*change.link_group];
-    if (name.empty() && change.kind == ChangeKind::renamed) name = *change.from;
+    std::vector<KeptName>& names = kept[*change.link_group];
+    if (change.kind == ChangeKind::renamed) names.push_back({*change.from, index});
   }
   return kept;
 }
@@ -131,7 +139,7 @@ Result<void> complete_link_groups(std::vector<ApplyChange>& changes, const Merge
     const auto inode = inodes.find(*changes[place.change].link_group);
     if (!kept[place.change] || inode == inodes.end()) continue;
     // The others are linked to it, rather than it to them.
-    if (inode->second.empty()) inode->second = place.before;
+    inode->second.push_back({place.before, std::nullopt});
     kept[place.change] = false;
   }
   size_t to = given;

@@ -31,18 +31,30 @@ Result<bool> is_there(int directory, const std::string& name) {
   return failed("fstatat", {}, name);
 }
 
+// Whoever may write to the target may have written the record: what it names must not lead out of there.
+bool is_one_name(const std::string& name) {
+  return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos;
+}
+
 // The record of a run that was killed; what it had not finished writing is about nothing that it had taken.
 Result<std::vector<Taking>> read_record(int staging) {
+  auto file = open_beneath(staging, kRecord, O_RDONLY | O_NONBLOCK);
+  if (!file && file.error().err == ENOENT) return std::vector<Taking>();
+  if (!file) return std::move(file).error();
+  if (!S_ISREG(TRY(stat_of(file->get())).st_mode))
+    return SysError{EINVAL, "fstatat", "no regular file", kRecord, {}};
   std::string text;
-  const int error = read_file(staging, kRecord, text);
-  if (error == ENOENT) return std::vector<Taking>();
-  if (error != 0) return SysError{error, "read", kRecord, {}, {}};
+  if (const int error = read_whole(file->get(), text); error != 0)
+    return SysError{error, "read", kRecord, {}, {}};
   std::vector<std::string> words;
   for (size_t at = 0, end; (end = text.find('\0', at)) != std::string::npos; at = end + 1)
     words.push_back(text.substr(at, end - at));
   std::vector<Taking> takings;
-  for (size_t i = 0; i + 2 < words.size(); i += 3)
+  for (size_t i = 0; i + 2 < words.size(); i += 3) {
+    if (!is_one_name(words[i]) || name_of(words[i + 1]) == ".." || name_of(words[i + 2]) == "..")
+      return SysError{EEXIST, "renameat2", words[i], words[i + 1], {}};
     takings.push_back({words[i], words[i + 1], words[i + 2], words[i].starts_with(kMoved)});
+  }
   return takings;
 }
 
@@ -133,7 +145,7 @@ Result<void> ApplyStaging::record(const std::vector<Taking>& takings) {
   std::string text;
   for (const Taking& one : takings)
     (((text += one.staged) += '\0') += one.before).append(1, '\0').append(one.after).append(1, '\0');
-  const Fd file(sys::openat(directory_.get(), kRecord, O_CREAT | O_EXCL | O_WRONLY, 0600));
+  const Fd file(sys::openat(directory_.get(), kRecord, O_CREAT | O_APPEND | O_WRONLY | O_NOFOLLOW, 0600));
   if (!file) return failed("openat", kRecord);
   return write_all(file.get(), text);
 }
@@ -180,7 +192,9 @@ Result<void> ApplyStaging::put(size_t change, const std::string& staged, const s
       target_->forget();
       return {};
     }
-    TRY(take(change, path, staged + "-old"));
+    const std::string old = staged + "-old";
+    TRY(record({{old, path, {}, false}}));
+    TRY(take(change, path, old));
     return put(change, staged, path, false, quiet);
   }
   TRY(rename_noreplace(here, there));

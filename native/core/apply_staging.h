@@ -62,7 +62,7 @@ class ApplyStaging {
   static Result<ApplyStaging> create(TargetTree& target);
 
   int directory() const { return directory_.get(); }
-  Result<void> record(const std::vector<Taking>& takings);
+  Result<void> record(const std::vector<Taking>& takings);  // and those before
 
   // Each step says which change it is for. Nothing may have the name, unless it is `exchange`d: what stood
   // there then stands in the staging directory, under the name that the new one had. A `quiet` one is no

@@ -61,9 +61,14 @@ int read_file(int directory, const char* name, std::string& text) {
   text.clear();
   const Fd file(sys::openat(directory, name, O_RDONLY));
   if (!file) return errno;
+  return read_whole(file.get(), text);
+}
+
+int read_whole(int file, std::string& text) {
+  text.clear();
   for (size_t end = 0;;) {
     text.resize(end + 16384);
-    const ssize_t size = ::read(file.get(), text.data() + end, text.size() - end);
+    const ssize_t size = ::read(file, text.data() + end, text.size() - end);
     if (size <= 0) {
       text.resize(end);
       return size < 0 ? errno : 0;

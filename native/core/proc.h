@@ -25,6 +25,7 @@ class DirectoryStream {
 
 // The whole of a file into `text`, whose room is used again; 0 or an errno.
 int read_file(int directory, const char* name, std::string& text);
+int read_whole(int file, std::string& text);
 
 // What a link says; empty, with errno, when it cannot be read.
 std::string link_target(int directory, const char* name);

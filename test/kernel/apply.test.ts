@@ -32,7 +32,7 @@ import {
   type LayerStack,
   mountOverlay,
 } from '../../lib/index.ts';
-import { importTypeScript, waitingShell } from '../support/child.ts';
+import { importTypeScript, runChild, waitingShell } from '../support/child.ts';
 import { describePrivileged } from '../support/needs.ts';
 import { expectRefusal } from '../support/refusal.ts';
 import { afterThisTest, describeOn, type Scratch, scratchOn } from '../support/scratch.ts';
@@ -274,6 +274,78 @@ describePrivileged('applyChanges on one file system', () => {
     expect(existsSync(join(target, 'a/one'))).toBe(false);
   });
 
+  it('links a name that was added to what was renamed, and never to what the target had in its place', async () => {
+    const { lower, upper, work, target: merged } = scratch.layers();
+    write(lower, 'one', 'content');
+    const stack = { lower, upper, work, redirectDir: 'on', index: true } as const;
+    {
+      await using _ = await mountOverlay({ ...stack, target: merged });
+      renameSync(join(merged, 'one'), join(merged, 'a-moved'));
+      for (const name of ['b-added', 'c-added']) linkSync(join(merged, 'a-moved'), join(merged, name));
+    }
+    const targetWith = (name: string, prepare: (target: string) => void): string => {
+      const target = scratch.path(name);
+      execFileSync('cp', ['-a', lower, target]);
+      prepare(target);
+      return target;
+    };
+    const inodesOf = (target: string, ...names: string[]) =>
+      new Set(names.map((name) => lstatSync(join(target, name)).ino));
+    const shown = (target: string) =>
+      Object.fromEntries(
+        readdirSync(target).map((name) => [name, readFileSync(join(target, name), 'utf8').slice(0, 7)]),
+      );
+    const mine = (name: string) =>
+      targetWith(name, (target) => {
+        writeFileSync(join(target, 'one'), 'mine');
+        linkSync(join(target, 'one'), scratch.path(`${name}-link`));
+      });
+
+    const left = mine('skipped');
+    const { skipped } = await apply(stack, left, { onConflict: () => 'skip' });
+    expect(skipped.map(({ path }) => path)).toEqual(['a-moved']);
+    expect(shown(left)).toMatchObject({ one: 'mine', 'b-added': 'content', 'c-added': 'content' });
+    expect(inodesOf(left, 'b-added', 'c-added').size).toBe(1);
+
+    const made = mine('forced');
+    await apply(stack, made, { onConflict: () => 'apply' });
+    expect(shown(made)).toMatchObject({ 'a-moved': 'content', 'b-added': 'content', 'c-added': 'content' });
+    expect(inodesOf(made, 'a-moved', 'b-added', 'c-added').size).toBe(1);
+    for (const name of ['skipped', 'forced'])
+      expect(readFileSync(scratch.path(`${name}-link`), 'utf8')).toBe('mine');
+
+    const occupied = targetWith('occupied', (target) => write(target, 'b-added', 'mine'));
+    await apply(stack, occupied, { onConflict: () => 'apply' });
+    expect(shown(occupied)).toMatchObject({ 'a-moved': 'content', 'b-added': 'content' });
+    expect(inodesOf(occupied, 'a-moved', 'b-added', 'c-added').size).toBe(1);
+  });
+
+  it('finds no conflict with what an earlier call has applied of the same inode', async () => {
+    const { stack, target } = await changed(
+      scratch,
+      (lower) => write(lower, 'one', 'old'),
+      (merged) => {
+        writeFileSync(join(merged, 'one'), 'new');
+        for (const name of ['two', 'three']) linkSync(join(merged, 'one'), join(merged, name));
+      },
+    );
+    await apply(stack, target, { include: ({ path }) => path === 'one' });
+    const told: ApplyProgress[] = [];
+    const { applied } = await apply(stack, target, {
+      include: ({ path }) => path === 'two',
+      onProgress: (done) => told.push(done),
+    });
+    expect(applied.map(({ path }) => path)).toEqual(['two']);
+    expect(told.at(-1)).toMatchObject({ phase: 'placing', entries: 1, total: 1 });
+    expect(lstatSync(join(target, 'one')).ino).toBe(lstatSync(join(target, 'two')).ino);
+    expect(readFileSync(join(target, 'one'), 'utf8')).toBe('new');
+    write(target, 'three', 'mine');
+    const inodes = () => ['one', 'two', 'three'].map((name) => lstatSync(join(target, name)).ino);
+    const before = inodes();
+    await apply(stack, target, { include: ({ path }) => path === 'three', onConflict: () => 'skip' });
+    expect(inodes()).toEqual(before);
+  });
+
   it('goes deeper than paths are long', async () => {
     const { lower, upper, work } = scratch.layers();
     const target = scratch.directory('copy');
@@ -358,6 +430,24 @@ for i in range(151):
       write(target, 'd/sub/mine', 'mine');
       const error = await expectRefusal(scratch, 'ERR_OVERLAY_APPLY_CONFLICT', () => apply(stack, target));
       expect(error.path).toBe('d/sub/mine');
+    });
+
+    it('compares a directory with more directories in it than it may have descriptors', async () => {
+      const { stack, target } = await changed(
+        scratch,
+        (lower) => {
+          for (let i = 0; i < 300; i++) write(lower, `gone/${i}/file`, 'x');
+        },
+        (merged) => rmSync(join(merged, 'gone'), { recursive: true }),
+      );
+      const applied = await runChild<number>(
+        `const stream = overlayfs.changes(${JSON.stringify(stack)});
+         const { applied } = await overlayfs.applyChanges(stream, ${JSON.stringify(target)});
+         report(applied.length);`,
+        { through: ['prlimit', '--nofile=96:96'] },
+      );
+      expect(applied).toBe(1);
+      expect(existsSync(join(target, 'gone'))).toBe(false);
     });
 
     it('follows no symbolic link out of the target', async () => {
@@ -608,6 +698,31 @@ for i in range(151):
         expect(await snapshot(target)).toEqual(before);
       }
       expect(aborted).toBeGreaterThan(2);
+    });
+
+    it('takes nothing from outside of the target, whatever a record in it says', async () => {
+      const { stack, target } = await changed(scratch, tree, edit);
+      write(scratch.root, 'outside/secret', 'secret');
+      const forged = (record: string) => {
+        rmSync(join(target, '#overlayfs-apply'), { recursive: true, force: true });
+        write(target, '#overlayfs-apply/record', record);
+      };
+      for (const record of [
+        '../../outside/secret\0stolen\0stolen\0',
+        'm1\0../stolen\0../stolen\0',
+        '..\0stolen\0stolen\0',
+      ]) {
+        forged(record);
+        write(target, '#overlayfs-apply/m1', 'taken');
+        await expect(apply(stack, target)).rejects.toMatchObject({ code: 'ERR_OVERLAY_APPLY_HALF_DONE' });
+        expect(readdirSync(target).sort()).toEqual(['#overlayfs-apply', 'd', 'hello', 'other']);
+        expect(readdirSync(scratch.root)).not.toContain('stolen');
+        expect(readFileSync(scratch.path('outside/secret'), 'utf8')).toBe('secret');
+      }
+      forged('');
+      unlinkSync(join(target, '#overlayfs-apply/record'));
+      symlinkSync('/dev/zero', join(target, '#overlayfs-apply/record'));
+      await expect(apply(stack, target)).rejects.toMatchObject({ code: 'ERR_OVERLAY_TARGET_UNREACHABLE' });
     });
 
     it('loses nothing when it is killed: the next run puts back what was taken out', async () => {
