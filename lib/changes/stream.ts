@@ -2,6 +2,7 @@
  * A change set as it comes: an async iterable, batches, and what came of it all.
  * @module
  */
+import { constants as fsConstants } from 'node:fs';
 import { open as openFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { binding } from '../addon.ts';
@@ -32,13 +33,19 @@ export interface ChangeResult {
   readonly renamesCut: boolean;
 }
 
-/** Changes as they are found; to be iterated once, in one of the two ways. Nothing begins before that. */
+/**
+ * Changes as they are found, for one consumer: who asks for an iterator first, in one of the two ways, has the stream. Asking
+ * again throws `ERR_INVALID_ARG_VALUE`, and is nothing to the iteration under way. Nothing begins before the first `next()`.
+ */
 export interface ChangeStream extends AsyncIterable<Change>, AsyncDisposable {
+  /** The changes one by one. */
+  [Symbol.asyncIterator](): AsyncIterator<Change, void, undefined>;
   /** The changes by the thousand: less work for each than one by one. */
   batches(): AsyncIterable<readonly Change[]>;
   /**
    * Settles when the iteration has come to its end, has been left or closed (with what had been delivered until then) or
-   * has failed; that is not an unhandled rejection if nobody looks at it.
+   * has failed; that is not an unhandled rejection if nobody looks at it. One by one, changes are delivered by the thousand
+   * too: `counts` are of all that had come when the loop was left.
    */
   readonly done: Promise<ChangeResult>;
   /**
@@ -86,11 +93,11 @@ export class ChangeWalk implements ChangeStream {
   }
 
   [Symbol.asyncIterator](): AsyncGenerator<Change, void, undefined> {
-    return this.#settledWhenLeft(this.#one());
-  }
-
-  async *#one(): AsyncGenerator<Change, void, undefined> {
-    for await (const batch of this.batches()) yield* batch;
+    const batches = this.batches();
+    async function* oneByOne(): AsyncGenerator<Change, void, undefined> {
+      for await (const batch of batches) yield* batch;
+    }
+    return this.#settledWhenLeft(oneByOne());
   }
 
   batches(): AsyncGenerator<readonly Change[], void, undefined> {
@@ -178,6 +185,7 @@ export class ChangeWalk implements ChangeStream {
       const batch = await (this.#asking ?? this.#ask(native));
       this.#asking = undefined;
       signal?.throwIfAborted();
+      if (this.#closed) throw streamClosed();
       return batch;
     } catch (error) {
       signal?.throwIfAborted();
@@ -229,7 +237,7 @@ export class ChangeWalk implements ChangeStream {
         throw explainInside(error, path);
       });
     try {
-      return await openFile(`/proc/self/fd/${fd}`);
+      return await openFile(`/proc/self/fd/${fd}`, fsConstants.O_RDONLY | fsConstants.O_NONBLOCK);
     } finally {
       binding().closeOpened(opened);
     }

@@ -23,6 +23,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import {
+  applyChanges,
   changes,
   formatSummary,
   type LayerStack,
@@ -673,6 +674,10 @@ while time.monotonic() < end:
     expect(sources['e/f']).toMatchObject({ layer: 'lower', index: 0, path: 'd/f' });
     expect(await read('e/f')).toBe('from the lower');
     await expect(sources.link?.open()).rejects.toMatchObject({ code: 'ERR_OVERLAY_PATH_ESCAPES' });
+    const waits = sleep(5000, 'it waits for somebody who writes');
+    const pipe = await Promise.race([sources.pipe?.open(), waits]);
+    expect(pipe).toMatchObject({ fd: expect.any(Number) });
+    if (typeof pipe === 'object') await pipe.close();
     await stream.close();
     await expect(sources.new?.open()).rejects.toMatchObject({ code: 'ERR_OVERLAY_STREAM_CLOSED' });
   });
@@ -827,6 +832,63 @@ for i in range(1500):
     const closed = changes(overlay);
     await closed.close();
     expect((await closed.done).counts.added).toBe(0);
+  });
+
+  it.each(['batches', 'one by one'] as const)(
+    'has one consumer: whoever comes second, to %s, gets nothing, and ends nothing',
+    async (way) => {
+      const { overlay, at } = await mounted(scratch, () => {});
+      for (let i = 0; i < 3000; i++) writeFileSync(at(`file ${i}`), '');
+      await using stream = changes(overlay);
+      let settled = false;
+      stream.done.then(() => (settled = true));
+      let [seen, refused] = [0, 0];
+      for await (const batch of stream.batches()) {
+        seen += batch.length;
+        const second = () => (way === 'batches' ? stream.batches() : stream)[Symbol.asyncIterator]();
+        try {
+          await second().return?.();
+        } catch (error) {
+          expect(error).toMatchObject({ code: 'ERR_INVALID_ARG_VALUE', message: /only once/ });
+          refused++;
+        }
+        await sleep(1);
+        expect(settled && seen < 3000).toBe(false);
+      }
+      expect(refused).toBeGreaterThan(2);
+      expect(seen).toBe(3000);
+      expect((await stream.done).counts.added).toBe(3000);
+    },
+  );
+
+  it('belongs to who has an iterator, begun or not', async () => {
+    const { overlay, at } = await mounted(scratch, () => {});
+    writeFileSync(at('file'), '');
+    await using stream = changes(overlay);
+    const first = stream[Symbol.asyncIterator]();
+    expect(() => stream[Symbol.asyncIterator]()).toThrow('only once');
+    await expect(applyChanges(stream, scratch.directory('target'))).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARG_VALUE',
+    });
+    expect((await first.next()).value).toMatchObject({ path: 'file' });
+    expect(await first.next()).toMatchObject({ done: true });
+    expect((await stream.done).counts.added).toBe(1);
+  });
+
+  it('delivers nothing more once it is closed', async () => {
+    const { overlay, at } = await mounted(scratch, () => {});
+    for (let i = 0; i < 3000; i++) writeFileSync(at(`file ${i}`), '');
+    const stream = changes(overlay);
+    let seen = 0;
+    const iterate = async () => {
+      for await (const batch of stream.batches()) {
+        seen += batch.length;
+        await sleep(100); // the next batch is there by now
+        await stream.close();
+      }
+    };
+    await expect(iterate()).rejects.toMatchObject({ code: 'ERR_OVERLAY_STREAM_CLOSED' });
+    expect((await stream.done).counts.added).toBe(seen);
   });
 });
 
