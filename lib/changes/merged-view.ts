@@ -5,8 +5,8 @@
 import { constants, createReadStream, type ReadStream } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { binding } from '../addon.ts';
-import { boolean, checked } from '../arguments.ts';
-import { OverlayError, overlayError } from '../errors.ts';
+import { boolean, checked, integer } from '../arguments.ts';
+import { invalidArgument, OverlayError, overlayError } from '../errors.ts';
 import type { MountedOverlay } from '../inspect/mount-table.ts';
 import { explainInside } from '../layer/explain.ts';
 import { isMountedOverlay, stackOfMount } from '../layer/mounted.ts';
@@ -18,6 +18,8 @@ import { isNativeError, nativeDetails } from '../native-errors.ts';
 import { showPath } from '../paths.ts';
 import type { LayerSource, LayerStack, PathLike } from '../types.ts';
 import { type MergedDirent, type MergedStats, readDirents, readStats } from './merged-record.ts';
+
+const offset = integer(0, Number.MAX_SAFE_INTEGER);
 
 /** How to read layers as one tree. */
 export interface MergedViewOptions {
@@ -101,10 +103,11 @@ export class MergedView implements AsyncDisposable {
     const name = `/proc/self/fd/${fd}`;
     try {
       // Reading is not to be seen in the layer, where the file is this user's, or the user is root.
-      const opening = open(name, constants.O_RDONLY | constants.O_NOATIME);
-      return await opening.catch((error) => {
+      // And should it have become a FIFO since it was looked up, opening it does not wait.
+      const flags = constants.O_RDONLY | constants.O_NONBLOCK;
+      return await open(name, flags | constants.O_NOATIME).catch((error) => {
         if (error.code !== 'EPERM') throw error;
-        return open(name);
+        return open(name, flags);
       });
     } finally {
       binding().closeOpened(opened);
@@ -117,13 +120,17 @@ export class MergedView implements AsyncDisposable {
     return await file.readFile();
   }
 
-  /** The same as a stream, which closes what it reads from. */
+  /** The same as a stream, which closes what it reads from. `end` is the last byte that is read. */
   async createReadStream(
     path: PathLike,
     options: { readonly start?: number; readonly end?: number } = {},
   ): Promise<ReadStream> {
+    // Before it is opened: node:fs would hold on to a file that it refuses to read.
+    const { start = 0, end } = checked(options, { start: offset, end: offset });
+    if (end !== undefined && end < start)
+      throw invalidArgument('options.end', end, 'must not lie before start');
     const file = await this.open(path);
-    return createReadStream('', { ...options, fd: file });
+    return createReadStream('', { start, ...(end === undefined ? {} : { end }), fd: file });
   }
 
   /**

@@ -49,6 +49,10 @@ describePrivileged('mergedView', () => {
     ]);
     expect((await view.readFile('a/deep/leaf')).toString()).toBe('two/a/deep/leaf');
     expect(await text(await view.createReadStream('a/deep/leaf', { start: 4, end: 5 }))).toBe('a/');
+    for (const options of [{ start: 5, end: 4 }, { start: -1 }, { end: '4' }, { encoding: 'utf8' }])
+      await expect(view.createReadStream('a/deep/leaf', options as never)).rejects.toMatchObject({
+        code: 'ERR_INVALID_ARG_VALUE',
+      });
     expect(await view.stat('a/x')).toMatchObject({ type: 'file', mode: 0o644, size: 7n, nlink: 1 });
     const [first] = await view.readdir('.', { stats: true });
     expect(first).toMatchObject({ name: 'B', stats: { size: 7n } });
