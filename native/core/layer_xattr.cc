@@ -10,6 +10,7 @@
 #include "directory.h"
 #include "proc.h"
 #include "sys.h"
+#include "tree_place.h"
 #include "xattr.h"
 
 namespace overlayfs {
@@ -57,30 +58,33 @@ Result<bool> strip_entry(int directory, const char* name, const StripOrder& orde
   return is_directory(entry.get());
 }
 
-// Directory by directory, each opened by its path from the layer: as deep as a tree may be.
+// Directory by directory: as deep as a tree may be.
 std::optional<BatchError> strip_below(int layer, const std::string& top, const StripOrder& order,
                                       const Cancel& cancel, Stripped& result) {
   const auto entries = std::make_unique<DirectoryStream>();
-  const auto at = [](std::string path, SysError error) {
+  const auto at = [](const TreePlacePtr& directory, const std::string& name, SysError error) {
     BatchError failure(std::move(error));
-    failure.path = std::move(path);
+    failure.path = path_in_tree(directory.get(), name);
     return failure;
   };
-  std::vector<std::string> directories = {top};
-  while (!directories.empty()) {
-    const std::string path = std::move(directories.back());
-    directories.pop_back();
-    auto directory = open_beneath(layer, path, O_RDONLY | O_DIRECTORY);
-    if (!directory) return at(path, std::move(directory).error());
-    entries->start(directory->get());
+  const auto open_top = [](int root, const std::string& path, int flags) {
+    return open_beneath(root, path, flags);
+  };
+  TreePlaces places(layer, O_RDONLY | O_DIRECTORY, open_top);
+  std::vector<TreePlacePtr> waiting = {std::make_shared<TreePlace>(nullptr, top)};
+  while (!waiting.empty()) {
+    const TreePlacePtr place = std::move(waiting.back());
+    waiting.pop_back();
+    auto directory = places.open(*place);
+    if (!directory) return at(place, {}, std::move(directory).error());
+    entries->start((*directory)->get());
     while (const char* name = entries->next()) {
-      std::string below = path.empty() ? name : path + '/' + name;
-      if (cancelled(cancel)) return at(std::move(below), {ECANCELED, "abort", {}, {}, {}});
-      auto is_directory = strip_entry(directory->get(), name, order, result);
-      if (!is_directory) return at(std::move(below), std::move(is_directory).error());
-      if (*is_directory) directories.push_back(std::move(below));
+      if (cancelled(cancel)) return at(place, name, {ECANCELED, "abort", {}, {}, {}});
+      auto is_directory = strip_entry((*directory)->get(), name, order, result);
+      if (!is_directory) return at(place, name, std::move(is_directory).error());
+      if (*is_directory) waiting.push_back(std::make_shared<TreePlace>(place, name));
     }
-    if (entries->error() != 0) return at(path, {entries->error(), "getdents64", {}, {}, {}});
+    if (entries->error() != 0) return at(place, {}, {entries->error(), "getdents64", {}, {}, {}});
   }
   return {};
 }

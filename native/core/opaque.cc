@@ -1,7 +1,10 @@
 #include "opaque.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/stat.h>
+
+#include <algorithm>
 
 #include "directory.h"
 #include "sys.h"
@@ -74,16 +77,25 @@ Result<void> set_opaque_mark(int directory, const std::string& xattr_prefix, cha
   return {};
 }
 
+// From the top down, in a loop: a path may have more names than a stack has room for calls.
 Result<bool> OpaqueAncestors::cover(std::string_view path) {
-  if (path.empty()) return false;
-  std::string key(path);
-  if (const auto known = known_.find(key); known != known_.end()) return known->second;
-  bool covered = TRY(cover(split_path(path).first));
-  if (!covered) {
-    const Fd directory = TRY(open_beneath(layer_, key, O_PATH | O_DIRECTORY));
-    covered = TRY(opaque_mark(directory.get(), prefix_)) == Opaque::yes;
+  bool covered = false;
+  Fd at;
+  for (size_t start = 0; start < path.size() && !covered;) {
+    const size_t end = std::min(path.find('/', start), path.size());
+    std::string above(path.substr(0, end < PATH_MAX ? end : 0));
+    if (const auto known = known_.find(above); !above.empty() && known != known_.end()) {
+      covered = known->second;
+      at.reset();
+    } else {
+      const std::string name(path.substr(start, end - start));
+      at = TRY(at ? open_beneath(at.get(), name, O_PATH | O_DIRECTORY)
+                  : open_beneath(layer_, std::string(path.substr(0, end)), O_PATH | O_DIRECTORY));
+      covered = TRY(opaque_mark(at.get(), prefix_)) == Opaque::yes;
+      if (!above.empty()) known_.emplace(std::move(above), covered);
+    }
+    start = end + 1;
   }
-  known_.emplace(std::move(key), covered);
   return covered;
 }
 

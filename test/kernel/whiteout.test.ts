@@ -27,6 +27,8 @@ import {
   setOpaque,
   type WhiteoutOptions,
 } from '../../lib/index.ts';
+import { runChild } from '../support/child.ts';
+import { digTree } from '../support/deep-tree.ts';
 import { openDirectories, openings } from '../support/directories.ts';
 import { describePrivileged } from '../support/needs.ts';
 import { expectRefusal } from '../support/refusal.ts';
@@ -241,6 +243,23 @@ describePrivileged('whiteouts', () => {
     await using overlay = await mountOverlay({ ...layers, lower });
     expect(shown(layers.target)).toEqual({ listed: ['dir'], found: ['dir'] });
     await overlay.unmount();
+  });
+
+  it('are made in a tree that is deeper than a stack of calls, and still refused in what is opaque there', {
+    tags: ['slow'],
+  }, async () => {
+    const layer = scratch.directory('layer');
+    const levels = 20_000;
+    digTree(layer, levels, 'a');
+    const told = await runChild<string[]>(
+      `const layer = ${JSON.stringify(layer)}, path = 'a/'.repeat(${levels}) + 'gone';
+       const made = await overlayfs.createWhiteout(layer, path);
+       await overlayfs.setOpaque(layer, 'a/a');
+       report([made, await overlayfs.createWhiteout(layer, path + ' too').catch(({ code }) => code)]);`,
+      { through: ['prlimit', `--stack=${2 << 20}`] },
+    );
+    expect(told).toEqual([expect.anything(), 'ERR_OVERLAY_WHITEOUT_IN_OPAQUE']);
+    execFileSync('rm', ['-rf', layer]);
   });
 
   it('that are files mark their directory, and leave no mark where none could be made', async () => {

@@ -30,6 +30,7 @@ import {
   stripOverlayXattrs,
   writeOverlayXattrs,
 } from '../../lib/index.ts';
+import { digTree } from '../support/deep-tree.ts';
 import { describePrivileged } from '../support/needs.ts';
 import { expectRefusal } from '../support/refusal.ts';
 import {
@@ -330,6 +331,22 @@ describePrivileged('overlay attributes', () => {
       stripOverlayXattrs(layer, '/', { recursive: true }),
     );
     expect(crossing.path).toBe('point');
+  });
+
+  it('are removed from a tree that is far deeper than paths are long', async () => {
+    const layer = scratch.directory('layer');
+    const levels = 5000;
+    digTree(layer, levels, 'd'.repeat(60), 'content');
+    const marked = `import os, sys
+os.chdir(sys.argv[1])
+for i in range(${levels}): os.chdir('d' * 60)
+os.mkdir('last'); os.setxattr('last', 'trusted.overlay.origin', b'')`;
+    execFileSync('python3', ['-c', marked, layer]);
+    const before = process.cpuUsage();
+    expect(await stripOverlayXattrs(layer, '/', { recursive: true })).toMatchObject({ removed: 1 });
+    const { user, system } = process.cpuUsage(before);
+    expect((user + system) / 1e6).toBeLessThan(5);
+    execFileSync('rm', ['-rf', layer]);
   });
 
   it('are not written where one of them could not be read', async () => {
