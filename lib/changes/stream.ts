@@ -152,7 +152,7 @@ export class ChangeWalk implements ChangeStream {
       throw error;
     } finally {
       this.#unlisten();
-      if (!ended) await this.#endWalk();
+      if (!ended) await this.#endWalk().catch(() => {}); // it fails only where the process is ending
       this.#settle(this.#result());
     }
   }
