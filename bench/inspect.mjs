@@ -11,6 +11,8 @@ import { interleave, present, ratio, summary } from './measure.mjs';
 import { mountedRows } from './mounted.mjs';
 import { makeOurs } from './ours.mjs';
 import { startTwin } from './raw.mjs';
+import { storeRows } from './store.mjs';
+import { storePeerRows } from './store-peers.mjs';
 
 const OVERLAYS = 1000;
 const LOWERS = 500;
@@ -40,6 +42,8 @@ export const inspections = [
   { name: 'overlayfs mount, start to mounted', besideName: 'node -e 0', bound: 2.5, measure: cliRow },
   ...copyUpRows,
   ...changesRows,
+  ...storeRows,
+  ...storePeerRows,
 ];
 
 /** Measures one, with its figures in nanoseconds. */

@@ -15,6 +15,7 @@
 #include "kernel.h"
 #include "mounted_copy_up.h"
 #include "overlay.h"
+#include "store.h"
 
 namespace {
 
@@ -91,6 +92,10 @@ Verb find_verb(std::string_view name, const twin::Room& room, const twin::Shape&
     return {[](size_t) { twin::make_whiteouts(); }, [](size_t) { twin::remove_whiteouts(); }};
   if (name == "set-xattrs") return {[](size_t) { twin::set_attributes(); }, nothing};
   if (name == "get-xattrs") return {[](size_t) { twin::get_attributes(); }, nothing};
+  if (name == "store-container") return {[&](size_t) { twin::live_container(shape); }, nothing};
+  if (name == "store-list") return {[&](size_t) { twin::list_layers(shape); }, nothing};
+  if (name == "store-check") return {[&](size_t) { twin::check_layers(shape); }, nothing};
+  if (name == "store-usage") return {[&](size_t) { twin::measure_layer(shape); }, nothing};
   if (name == "handoff") return {[](size_t) { twin::hand_over(); }, nothing};
   twin::must((errno = EINVAL, -1), "verb");
   return {};

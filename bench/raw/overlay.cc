@@ -167,7 +167,8 @@ void probe_in_use(int upper, int work) {
   ::close(readable);
 
   const Scratch scratch;
-  const int lowers[] = {::fcntl(upper, F_DUPFD_CLOEXEC, 3), ::fcntl(work, F_DUPFD_CLOEXEC, 3)};
+  std::vector<int> lowers{::fcntl(upper, F_DUPFD_CLOEXEC, 3)};
+  if (work >= 0) lowers.push_back(::fcntl(work, F_DUPFD_CLOEXEC, 3));
   const int fs = fs_open("overlay");
   set_string(fs, "source", "overlayfs-in-use-probe");
   set_string(fs, "index", "on");
@@ -176,7 +177,8 @@ void probe_in_use(int upper, int work) {
   set_fd(fs, "workdir", scratch.work);
   create(fs);
   ::close(fs_mount(fs));
-  for (const int fd : {scratch.work, scratch.upper, lowers[0], lowers[1], scratch.root}) ::close(fd);
+  for (const int lower : lowers) ::close(lower);
+  for (const int fd : {scratch.work, scratch.upper, scratch.root}) ::close(fd);
 }
 
 void clear_volatile_marker(int work) {

@@ -31,8 +31,8 @@ void unmount_overlay(const Room& room, const Shape& shape, size_t index, Live& l
 // An empty tmpfs that is attached nowhere.
 int make_tmpfs();
 
-// The question whether upper and work are in use, alone.
-void probe_in_use(int upper, int work);
+// The question whether upper and work, or one directory, are in use, alone.
+void probe_in_use(int upper, int work = -1);
 
 // mount(2) with one page of options, and umount2(2): the least that a mount can cost. Lowers are named
 // relative to the room, which is the current directory.
