@@ -54,7 +54,10 @@ export async function live(store, image, id = containerOf(0)) {
 async function besideTwin({ scratch, seconds }, verb, root, shape, work) {
   const twin = startTwin(scratch, verb, root, shape);
   try {
-    return await interleave({ ours: { run: () => timed(work) }, beside: { run: () => twin.ask('mount') } }, seconds);
+    return await interleave(
+      { ours: { run: () => timed(work) }, beside: { run: () => twin.ask('mount') } },
+      seconds,
+    );
   } finally {
     twin.end();
   }

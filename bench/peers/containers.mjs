@@ -31,7 +31,8 @@ function daemon(lab, command, args, env) {
 /** One request to a daemon; the answer's text. */
 function ask(socketPath, method, path, { body, type = 'application/json' } = {}) {
   return new Promise((resolve, reject) => {
-    const headers = body === undefined ? {} : { 'content-type': type, 'content-length': Buffer.byteLength(body) };
+    const headers =
+      body === undefined ? {} : { 'content-type': type, 'content-length': Buffer.byteLength(body) };
     const asked = request({ socketPath, method, path, headers }, (answer) => {
       const chunks = [];
       answer.on('data', (chunk) => chunks.push(chunk));
@@ -65,11 +66,21 @@ const docker = {
     const socket = join(lab, 'docker.sock');
     const end = daemon(lab, 'dockerd', [
       ...['--data-root', make(lab, 'root'), '--exec-root', make(lab, 'exec'), '--pidfile', join(lab, 'pid')],
-      ...['--host', `unix://${socket}`, '--storage-driver', 'overlay2', '--deprecated-key-path', join(lab, 'key')],
+      ...[
+        '--host',
+        `unix://${socket}`,
+        '--storage-driver',
+        'overlay2',
+        '--deprecated-key-path',
+        join(lab, 'key'),
+      ],
       ...['--bridge=none', '--iptables=false', '--ip6tables=false', '--ip-forward=false'],
     ]);
     await answers(socket, '/_ping');
-    await ask(socket, 'POST', '/images/load', { body: imageArchive(IMAGE, layers), type: 'application/x-tar' });
+    await ask(socket, 'POST', '/images/load', {
+      body: imageArchive(IMAGE, layers),
+      type: 'application/x-tar',
+    });
     const body = JSON.stringify({ Image: IMAGE, Cmd: ['/none'], HostConfig: { NetworkMode: 'none' } });
     const run = async () => {
       const { Id } = JSON.parse(await ask(socket, 'POST', '/containers/create', { body }));
@@ -83,7 +94,12 @@ const docker = {
 /** What podman and buildah are told of where to keep everything, and whose image they then have. */
 function storage(lab, layers, command, load) {
   const configuration = join(lab, 'containers.conf');
-  const engine = ['lock_type = "file"', 'events_logger = "none"', 'cgroup_manager = "cgroupfs"', 'runtime = "runc"'];
+  const engine = [
+    'lock_type = "file"',
+    'events_logger = "none"',
+    'cgroup_manager = "cgroupfs"',
+    'runtime = "runc"',
+  ];
   writeFileSync(configuration, `[engine]\n${engine.join('\n')}\n`);
   const policy = join(lab, 'policy.json');
   writeFileSync(policy, '{"default":[{"type":"insecureAcceptAnything"}]}');
@@ -158,6 +174,8 @@ const all = [docker, podman, podmanService, buildah];
 export function engines() {
   const there = ({ programs }) => programs.every((program) => existsSync(program));
   for (const engine of all.filter((one) => !there(one)))
-    console.error(`${engine.programs.join(' or ')} is not installed: rows beside ${engine.name} are left out.`);
+    console.error(
+      `${engine.programs.join(' or ')} is not installed: rows beside ${engine.name} are left out.`,
+    );
   return all.filter(there);
 }

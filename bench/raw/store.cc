@@ -116,7 +116,8 @@ void make_directory(const std::string& path, mode_t mode) {
 void write_file(const std::string& path, const std::string& content, mode_t mode) {
   const Place place(path);
   constexpr int flags = O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC;
-  const int file = static_cast<int>(must(::openat(place.parent, place.name.c_str(), flags, mode), path.c_str()));
+  const int file =
+      static_cast<int>(must(::openat(place.parent, place.name.c_str(), flags, mode), path.c_str()));
   must(::fchmod(file, mode), "fchmod");
   must(::write(file, content.data(), content.size()), "write");
   ::close(file);
@@ -132,8 +133,9 @@ void rename_to(const std::string& path, const std::string& other) {
 std::string sidecar(int layers) {
   std::string chain;
   for (int i = layers; i-- > 0;) chain += (chain.empty() ? "\"" : ",\"") + layer_name(i) + '"';
-  return R"({"version":1,"driver":"overlay2","id":")" + kContainer + R"(","kind":"container","chain":[)" + chain +
-         R"(],"state":"empty","durability":"none","bootId":"00000000-0000-0000-0000-000000000000"})" + "\n";
+  return R"({"version":1,"driver":"overlay2","id":")" + kContainer + R"(","kind":"container","chain":[)" +
+         chain + R"(],"state":"empty","durability":"none","bootId":"00000000-0000-0000-0000-000000000000"})" +
+         "\n";
 }
 
 void create_container(int layers) {
@@ -352,9 +354,7 @@ void check_layers(const Shape& shape) {
   read_links();
   std::vector<std::string> mounted;
   for (const std::string& id : ids) {
-    const int directory = beneath(id);
-    look(directory, "merged");
-    ::close(directory);
+    must(-try_beneath(root(), id + "/merged"), "merged");
     const int work = try_beneath(root(), id + "/work");
     if (work >= 0) {
       struct stat st;

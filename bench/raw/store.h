@@ -1,5 +1,5 @@
-// A store of layers, by the system calls that lib/store makes: a container's life, and passes over the files. The
-// store's root is the current directory.
+// A store of layers, by the system calls that lib/store makes: a container's life, and passes over the files.
+// The store's root is the current directory.
 #pragma once
 
 #include "overlay.h"

@@ -530,6 +530,7 @@ export type NativeFileLock = 'none' | 'flock' | 'fcntl';
 export type NativeStoreAction =
   | 'lock-shared'
   | 'lock-exclusive'
+  | 'unlock'
   | 'expect'
   | 'mkdir'
   | 'write'
@@ -741,12 +742,18 @@ export interface Binding {
   closeChanges(changes: NativeChanges): Promise<void>;
   /** Rejects with {@link NativeStoreFailure}. */
   runStoreSteps(root: NativeRef, steps: readonly NativeStoreStep[], durable: boolean): Promise<void>;
-  /** flock(2) on a directory below the root, until `closeOpened`; never waits: EWOULDBLOCK. */
-  lockInStore(root: NativeRef, path: Buffer, exclusive: boolean): Promise<NativeOpened>;
+  /** flock(2) on a directory below the root, until `closeOpened`; never waits: EWOULDBLOCK. Then reads, as `readStore`. */
+  lockInStore(
+    root: NativeRef,
+    path: Buffer,
+    exclusive: boolean,
+    paths: NativePaths,
+    most: number,
+  ): Promise<NativeOpened & { readonly read: Buffer }>;
   /** Packed: native/core/store_read.h says how. A file larger than `most` is not read. */
   readStore(root: NativeRef, paths: NativePaths, most: number): Promise<Buffer>;
-  /** Each name behind a byte, its `d_type` of readdir(3), and ended by a NUL. */
-  readStoreNames(root: NativeRef, path: Buffer): Promise<Buffer>;
+  /** Of directories; packed: native/core/store_read.h says how. */
+  readStoreNames(root: NativeRef, paths: NativePaths): Promise<Buffer>;
   /** The lock that somebody else holds on a file, by the call that it is held with. A missing file has none. */
   fileLock(path: Buffer): Promise<NativeFileLock>;
   /** Fills an empty directory below the root with what lies in `from`; native/core/layer_copy.h. */

@@ -5,11 +5,12 @@
 import { listOverlays } from '../inspect/mount-table.ts';
 import { allLayers, type StoreContext } from './context.ts';
 import type { LayerRecord } from './driver.ts';
+import type { Name } from './entry.ts';
 import { entriesOf, lockStore } from './gc.ts';
 import { isId } from './ids.ts';
 import { usedAsUpper } from './in-use.ts';
 import { newDirectory, removedDirectory } from './layout.ts';
-import { isMounted } from './mount.ts';
+import { mergedProbe } from './merged.ts';
 import { type Problem, untidiness } from './problem.ts';
 import { lockExclusive, removeEmpty, removeTree } from './steps.ts';
 import type { StoreFinding } from './types.ts';
@@ -98,21 +99,24 @@ async function leftoverProblems({ directory }: StoreContext): Promise<Problem[]>
 async function mountProblems(store: StoreContext, layers: readonly LayerRecord[]): Promise<Problem[]> {
   const { directory } = store;
   const there = await directory.read(
-    layers.flatMap(({ id }) => [`${id}/merged`, `${id}/work/work`, `${id}/work/work/incompat/volatile`]),
+    layers.flatMap(({ id }) => [mergedProbe(id), workPath(id), `${workPath(id)}/incompat/volatile`]),
   );
-  const found: Problem[] = [];
-  for (const [index, layer] of layers.entries()) {
-    const [merged, work, volatile] = there.slice(3 * index, 3 * index + 3);
-    // containers/storage keeps that of its layers.
-    const ours = layer.sidecar !== undefined;
-    if (ours && merged?.type === 'directory' && !(await isMounted(store, layer.id))) {
-      found.push(staleMerged(layer.id));
-    }
-    if (work?.type === 'directory')
-      found.push(...(await workProblems(store, layer, volatile?.type === 'directory')));
-  }
-  return [...found, ...(await unknownMounts(store, layers))];
+  const at = (index: number, which: number) => there[3 * index + which];
+  // containers/storage keeps that of its layers.
+  const stale = layers.filter(
+    ({ sidecar }, index) => sidecar !== undefined && at(index, 0)?.type === 'directory',
+  );
+  const worked = layers.flatMap((layer, index) =>
+    at(index, 1)?.type === 'directory' ? [{ layer, volatile: at(index, 2)?.type === 'directory' }] : [],
+  );
+  const names = await directory.namesIn(worked.map(({ layer }) => workPath(layer.id)));
+  const left: Problem[] = [];
+  for (const [index, { layer, volatile }] of worked.entries())
+    left.push(...(await workProblems(store, layer, volatile, names[index] ?? [])));
+  return [...stale.map(({ id }) => staleMerged(id)), ...left, ...(await unknownMounts(store, layers))];
 }
+
+const workPath = (id: string): string => `${id}/work/work`;
 
 const staleMerged = (id: string): Problem =>
   untidiness(
@@ -125,10 +129,14 @@ const staleMerged = (id: string): Problem =>
 
 // The kernel leaves `work/work` behind, with no more in it than the whiteout that it links to for each deletion; what else
 // is in it was left by a crash.
-async function workProblems(store: StoreContext, layer: LayerRecord, volatile: boolean): Promise<Problem[]> {
+async function workProblems(
+  store: StoreContext,
+  layer: LayerRecord,
+  volatile: boolean,
+  names: readonly Name[],
+): Promise<Problem[]> {
   const { id } = layer;
-  const path = `${id}/work/work`;
-  const names = await store.directory.names(path);
+  const path = workPath(id);
   const left = names.filter(({ text, type }) => !(type === DT_CHR && text?.startsWith('#') === true));
   if (left.length === 0 || (await usedAsUpper(store, layer)) !== undefined) return [];
   const what = volatile

@@ -7,10 +7,11 @@ import { overlayError } from '../errors.ts';
 import { isNativeError } from '../native-errors.ts';
 import type { HeldLock, StoreDirectory } from './directory.ts';
 import type { Driver, LayerRecord } from './driver.ts';
-import { directoryTypes } from './entry.ts';
+import { directoryTypes, type Entry } from './entry.ts';
 import { explainStore, layerNotFound } from './errors.ts';
 import { isId } from './ids.ts';
 import { ownDirectory } from './layout.ts';
+import { type MergedState, mergedProbe, mergedState } from './merged.ts';
 import { removeTree, type Step } from './steps.ts';
 import type { Durability, Layer } from './types.ts';
 
@@ -40,14 +41,22 @@ export async function readLayers(
   { directory, driver }: StoreContext,
   ids: readonly string[],
 ): Promise<LayerRecord[]> {
-  const { names } = driver;
-  const found = await directory.read(ids.flatMap((id) => names.map((name) => `${id}/${name}`)));
-  return ids.flatMap((id, index) => {
-    const entries = new Map(
-      names.map((name, at) => [name, found[index * names.length + at] as NonNullable<(typeof found)[0]>]),
-    );
-    return driver.isLayer(entries) ? [driver.record(id, entries)] : [];
-  });
+  const found = await directory.read(ids.flatMap((id) => pathsOf(driver, id)));
+  return ids.flatMap((id, index) => recordOf(driver, id, found, index * driver.names.length) ?? []);
+}
+
+const pathsOf = ({ names }: Driver, id: string): string[] => names.map((name) => `${id}/${name}`);
+
+/** What has been read at `pathsOf()` a layer. */
+function recordOf(
+  driver: Driver,
+  id: string,
+  found: readonly Entry[],
+  from: number,
+): LayerRecord | undefined {
+  const entries = new Map<string, Entry>();
+  for (const [at, name] of driver.names.entries()) entries.set(name, found[from + at] as Entry);
+  return driver.isLayer(entries) ? driver.record(id, entries) : undefined;
 }
 
 /** Every layer, sorted by id. */
@@ -89,14 +98,41 @@ export function mustBeWritable({ directory, readonly, foreign }: StoreContext): 
 
 /** Waits for a layer's lock: exclusive to who removes or fills it, shared by who mounts it or makes a layer on top. */
 export async function lockLayer(
-  { directory }: StoreContext,
+  store: StoreContext,
   id: string,
   kind: 'shared' | 'exclusive',
 ): Promise<HeldLock> {
-  return directory.lock(id, kind).catch((error) => {
-    const missing = isNativeError(error) && error.errno === -constants.errno.ENOENT;
-    throw missing ? layerNotFound(id, directory.shown) : explainStore(error, `layer ${id}`);
-  });
+  return store.directory.lock(id, kind).catch((error) => failedLock(store, id, error));
+}
+
+function failedLock({ directory }: StoreContext, id: string, error: unknown): never {
+  const missing = isNativeError(error) && error.errno === -constants.errno.ENOENT;
+  throw missing ? layerNotFound(id, directory.shown) : explainStore(error, `layer ${id}`);
+}
+
+/** A layer under its lock. */
+export interface LockedLayer extends Disposable {
+  readonly layer: LayerRecord;
+  /** What its `merged` is: a mount point, a directory that is left from one, or something else that nobody has made. */
+  readonly merged: MergedState;
+}
+
+/** Waits for a layer's lock, as {@link lockLayer}, and looks at it then. */
+export async function lockedLayer(
+  store: StoreContext,
+  id: string,
+  kind: 'shared' | 'exclusive',
+): Promise<LockedLayer> {
+  const { directory, driver } = store;
+  const paths = [...pathsOf(driver, id), mergedProbe(id)];
+  const { lock, entries } = await directory
+    .lockAndRead(id, kind, paths)
+    .catch((error) => failedLock(store, id, error));
+  const layer = recordOf(driver, id, entries, 0);
+  if (layer !== undefined)
+    return { layer, merged: mergedState(entries.at(-1)), [Symbol.dispose]: lock.release };
+  lock.release();
+  throw layerNotFound(id, directory.shown);
 }
 
 /**

@@ -6,11 +6,11 @@ import { constants } from 'node:os';
 import { type OverlayError, overlayError } from '../errors.ts';
 import type { NativeRef } from '../native/binding.ts';
 import { isNativeError } from '../native-errors.ts';
-import { findLayer, loadLayer, lockLayer, publicLayer, type StoreContext, stage } from './context.ts';
+import { loadLayer, lockLayer, publicLayer, readLayers, type StoreContext, stage } from './context.ts';
 import { copyContent } from './copy.ts';
 import type { HeldLock } from './directory.ts';
 import type { LayerDraft, LayerPlan, LayerRecord } from './driver.ts';
-import { explainStore, layerExists, layerInUse } from './errors.ts';
+import { explainStore, layerExists, layerInUse, layerNotFound } from './errors.ts';
 import { newPrivateName } from './ids.ts';
 import { usedAsUpper } from './in-use.ts';
 import { newDirectory, ownDirectory } from './layout.ts';
@@ -113,9 +113,12 @@ async function draftLayer(
   { kind, parent: parentId }: CreateLayerOptions,
 ): Promise<Making> {
   const { directory, driver } = store;
-  if ((await findLayer(store, id)) !== undefined) throw layerExists(id, directory.shown);
+  const there = await readLayers(store, parentId === undefined ? [id] : [id, parentId]);
+  const found = (wanted: string) => there.find((layer) => layer.id === wanted);
+  if (found(id) !== undefined) throw layerExists(id, directory.shown);
   if (parentId === undefined && kind === 'container') throw withoutParent(id);
-  const { parent, lock } = await takeParent(store, parentId);
+  if (parentId !== undefined && found(parentId) === undefined) throw layerNotFound(parentId, directory.shown);
+  const { parent, lock } = await takeParent(store, parentId === undefined ? undefined : found(parentId));
   try {
     const chain = parent === undefined ? [] : [parent.id, ...(await driver.chain(directory, parent))];
     checkDepth(store, id, chain.length + (kind === 'image' ? 1 : 0));
@@ -132,9 +135,8 @@ async function draftLayer(
 // From now on it is mounted read-only: who writes to it must not go on, and nobody must begin to before it is marked.
 async function takeParent(
   store: StoreContext,
-  id: string | undefined,
+  parent: LayerRecord | undefined,
 ): Promise<{ readonly parent: LayerRecord | undefined; readonly lock: HeldLock | undefined }> {
-  const parent = id === undefined ? undefined : await loadLayer(store, id);
   if (parent === undefined || parent.readonly) return { parent, lock: undefined };
   const lock = await lockLayer(store, parent.id, 'exclusive');
   try {

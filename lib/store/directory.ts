@@ -6,7 +6,7 @@ import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { binding } from '../addon.ts';
 import { overlayError } from '../errors.ts';
-import type { NativeDirectories, NativeOpened, NativeStoreFailure } from '../native/binding.ts';
+import type { Binding, NativeDirectories, NativeOpened, NativeStoreFailure } from '../native/binding.ts';
 import { isNativeError } from '../native-errors.ts';
 import { exactString, showPath } from '../paths.ts';
 import type { PathLike } from '../types.ts';
@@ -60,13 +60,20 @@ export class StoreDirectory {
 
   /** What stands at each of these paths, in one go. */
   async read(paths: readonly string[]): Promise<Entry[]> {
-    const packed = Buffer.from(paths.map((path) => `${path}\0`).join(''));
-    return decodeEntries(await this.#explained(binding().readStore(this.#fd, packed, LARGEST_FILE)));
+    return decodeEntries(
+      await this.#explained(binding().readStore(this.#fd, packedPaths(paths), LARGEST_FILE)),
+    );
   }
 
-  /** The names in a directory. */
+  /** The names in a directory; none in one that is missing. */
   async names(path = ''): Promise<Name[]> {
-    return decodeNames(await this.#explained(binding().readStoreNames(this.#fd, Buffer.from(path))));
+    const [names = []] = await this.namesIn([path]);
+    return names;
+  }
+
+  /** The same of many, in one go. */
+  async namesIn(paths: readonly string[]): Promise<Name[][]> {
+    return decodeNames(await this.#explained(binding().readStoreNames(this.#fd, packedPaths(paths))));
   }
 
   /**
@@ -79,14 +86,24 @@ export class StoreDirectory {
 
   /** Waits for a directory's lock. ENOENT rejects as a native error. */
   async lock(path: string, kind: 'shared' | 'exclusive'): Promise<HeldLock> {
-    const bytes = Buffer.from(path);
-    return held(await this.#waiting(() => binding().lockInStore(this.#fd, bytes, kind === 'exclusive')));
+    return (await this.lockAndRead(path, kind, [])).lock;
+  }
+
+  /** The same, and what stands at these paths then. */
+  async lockAndRead(
+    path: string,
+    kind: 'shared' | 'exclusive',
+    paths: readonly string[],
+  ): Promise<{ readonly lock: HeldLock; readonly entries: readonly Entry[] }> {
+    const packed = packedPaths(paths);
+    const locked = await this.#waiting(() => this.#lock(path, kind === 'exclusive', packed));
+    return { lock: held(locked), entries: decodeEntries(locked.read) };
   }
 
   /** The exclusive lock, if it is to be had at once. */
   async tryLock(path: string): Promise<HeldLock | undefined> {
     try {
-      return held(await binding().lockInStore(this.#fd, Buffer.from(path), true));
+      return held(await this.#lock(path, true, packedPaths([])));
     } catch (error) {
       if (isWaiting(error)) return undefined;
       throw error;
@@ -95,6 +112,10 @@ export class StoreDirectory {
 
   close(): void {
     binding().closeDirectories(this.#opened);
+  }
+
+  #lock(path: string, exclusive: boolean, packed: Buffer): ReturnType<Binding['lockInStore']> {
+    return binding().lockInStore(this.#fd, Buffer.from(path), exclusive, packed, LARGEST_FILE);
   }
 
   async #waiting<T>(attempt: () => Promise<T>): Promise<T> {
@@ -127,6 +148,9 @@ export class StoreDirectory {
     }
   }
 }
+
+const packedPaths = (paths: readonly string[]): Buffer =>
+  Buffer.from(paths.map((path) => `${path}\0`).join(''));
 
 function held({ opened }: NativeOpened): HeldLock {
   let locked = true;

@@ -11,28 +11,34 @@ export interface Entry {
   /** Negative; 0 where it could be read. */
   readonly errno: number;
   readonly owner: number;
-  readonly size: bigint;
   /** A file's content, a symbolic link's target. */
   readonly bytes: Buffer;
 }
 
 const types: readonly Entry['type'][] = ['missing', 'file', 'directory', 'link', 'other', 'unreadable'];
-const headerSize = 1 + 2 + 4 + 4 + 8 + 4;
+const headerSize = 1 + 2 + 4 + 4 + 4;
+const nothing = Buffer.alloc(0);
+// Most of what is asked for is not there.
+const missing: Entry = { type: 'missing', mode: 0, errno: 0, owner: 0, bytes: nothing };
 
 /** Unpacks as many entries as were asked for. */
 export function decodeEntries(packed: Buffer): Entry[] {
   const entries: Entry[] = [];
   for (let at = 0; at < packed.length; ) {
-    const length = packed.readUInt32LE(at + 19);
+    const type = types[packed[at] ?? 0] ?? 'unreadable';
+    const length = packed.readUInt32LE(at + 11);
     const start = at + headerSize;
-    entries.push({
-      type: types[packed[at] ?? 0] ?? 'unreadable',
-      mode: packed.readUInt16LE(at + 1),
-      errno: -packed.readUInt32LE(at + 3),
-      owner: packed.readUInt32LE(at + 7),
-      size: packed.readBigUInt64LE(at + 11),
-      bytes: packed.subarray(start, start + length),
-    });
+    entries.push(
+      type === 'missing'
+        ? missing
+        : {
+            type,
+            mode: packed.readUInt16LE(at + 1),
+            errno: -packed.readUInt32LE(at + 3),
+            owner: packed.readUInt32LE(at + 7),
+            bytes: length === 0 ? nothing : packed.subarray(start, start + length),
+          },
+    );
     at = start + length;
   }
   return entries;
@@ -50,8 +56,18 @@ export interface Name {
 /** DT_DIR and DT_UNKNOWN of readdir(3). */
 export const directoryTypes: readonly number[] = [4, 0];
 
-/** Unpacks the names in a directory. */
-export function decodeNames(packed: Buffer): Name[] {
+/** Unpacks the names in as many directories as were asked for. */
+export function decodeNames(packed: Buffer): Name[][] {
+  const directories: Name[][] = [];
+  for (let at = 0; at < packed.length; ) {
+    const start = at + 4;
+    at = start + packed.readUInt32LE(at);
+    directories.push(decodeDirectory(packed.subarray(start, at)));
+  }
+  return directories;
+}
+
+function decodeDirectory(packed: Buffer): Name[] {
   const names: Name[] = [];
   for (let at = 0; at < packed.length; ) {
     const end = packed.indexOf(0, at + 1);

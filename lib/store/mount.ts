@@ -4,20 +4,22 @@
  */
 import { constants } from 'node:os';
 import { binding } from '../addon.ts';
+import type { OverlayError } from '../errors.ts';
 import { listOverlays, type MountedOverlay } from '../inspect/mount-table.ts';
 import { isNativeError } from '../native-errors.ts';
 import { mountChecked } from '../overlay/mount.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { type UnmountOptions, unmount, whileBusy } from '../overlay/unmount.ts';
 import type { LayerStack } from '../types.ts';
-import { loadLayer, lockLayer, type StoreContext } from './context.ts';
+import { loadLayer, lockedLayer, type StoreContext } from './context.ts';
 import type { LayerParts, LayerRecord } from './driver.ts';
 import { explainStore, layerDamaged, layerInUse, layerReadonly } from './errors.ts';
+import { type MergedState, mergedProbe, mergedState } from './merged.ts';
 import { mustBeOurs } from './owner.ts';
 import { removeEmpty } from './steps.ts';
 import type { MountLayerOptions } from './types.ts';
 
-const { EXDEV, EBUSY, ENOTEMPTY } = constants.errno;
+const { EBUSY, ENOTEMPTY } = constants.errno;
 
 /** Mounts a layer. A target is absolute and in bytes. */
 export async function mountLayer(
@@ -30,12 +32,11 @@ export async function mountLayer(
   const viewing = store.readonly && target !== undefined && options.readonly !== false;
   if (!viewing) await mustBeOurs(store);
   // Whoever removes or fills the layer waits, or has finished.
-  using _ = await lockLayer(store, id, 'shared');
-  const found = await loadLayer(store, id);
-  const layer = viewing ? { ...found, readonly: true } : found;
+  using locked = await lockedLayer(store, id, 'shared');
+  const layer = viewing ? { ...locked.layer, readonly: true } : locked.layer;
   const readonly = options.readonly ?? layer.readonly;
   if (layer.readonly && !readonly) throw layerReadonly(id, whyReadonly(layer));
-  if (target === undefined) await clearMerged(store, id);
+  if (target === undefined) await clearMerged(store, id, locked.merged);
   const { lower, upper, work } = await partsOf(store, layer);
   return mountChecked({
     lower: lower.map((path) => directory.bytesOf(path)),
@@ -65,7 +66,8 @@ export async function stackOfLayer(store: StoreContext, id: string): Promise<Lay
 /** Unmounts what is mounted at `merged`; else, of this layer, anywhere in this namespace. */
 export async function unmountLayer(store: StoreContext, id: string, options: UnmountOptions): Promise<void> {
   const { directory } = store;
-  if (await isMounted(store, id)) await unmount(directory.bytesOf(`${id}/merged`), options);
+  const [inside] = await directory.read([mergedProbe(id)]);
+  if (mergedState(inside) === 'mounted') await unmount(directory.bytesOf(`${id}/merged`), options);
   else {
     const layer = await loadLayer(store, id);
     for (const { mountId, targetBytes, target } of await mountsOf(store, layer))
@@ -90,17 +92,14 @@ const whyReadonly = ({ kind }: LayerRecord): string =>
   kind === 'image' ? 'it is an image' : 'it has a child';
 
 // A directory that is left from a mount would not be removed by the unmount of the next.
-async function clearMerged(store: StoreContext, id: string): Promise<void> {
-  if (await isMounted(store, id))
-    throw layerInUse(id, `something is mounted at ${store.directory.shown}/${id}/merged`);
-  await removeMerged(store, id);
+async function clearMerged(store: StoreContext, id: string, merged: MergedState): Promise<void> {
+  if (merged === 'mounted') throw mountedAtMerged(store, id);
+  if (merged === 'left') await removeMerged(store, id);
 }
 
-/** Whether something is mounted at `merged`. */
-export async function isMounted({ directory }: StoreContext, id: string): Promise<boolean> {
-  const [inside] = await directory.read([`${id}/merged/.`]);
-  return inside?.type === 'unreadable' && inside.errno === -EXDEV;
-}
+/** The error for a layer that is mounted where it belongs. */
+export const mountedAtMerged = ({ directory }: StoreContext, id: string): OverlayError =>
+  layerInUse(id, `something is mounted at ${directory.shown}/${id}/merged`);
 
 async function removeMerged({ directory, readonly }: StoreContext, id: string): Promise<void> {
   if (readonly) return;

@@ -13,11 +13,21 @@ import { makeDirectory, makeLink, replaceFile, sync, unlink } from './steps.ts';
 
 /** Links in `l` that lead to no layer. */
 export async function dangling(directory: StoreDirectory): Promise<readonly string[]> {
-  const { targets } = await readLinks(directory);
-  const ids = [...new Set([...targets.values()].flatMap((id) => (id === undefined ? [] : [id])))];
-  const there = await directory.read(ids.map((id) => `${id}/diff`));
-  const layers = new Set(ids.filter((_, index) => there[index]?.type !== 'missing'));
-  return [...targets].flatMap(([name, id]) => (id !== undefined && !layers.has(id) ? [`l/${name}`] : []));
+  return danglingOf(directory, await readLinks(directory), new Map());
+}
+
+async function danglingOf(
+  directory: StoreDirectory,
+  { targets }: Links,
+  known: ReadonlyMap<string, LayerRecord>,
+): Promise<readonly string[]> {
+  const isThere = (id: string) => (known.get(id)?.entries.get('diff')?.type ?? 'missing') !== 'missing';
+  const ids = [
+    ...new Set([...targets.values()].flatMap((id) => (id === undefined || isThere(id) ? [] : [id]))),
+  ];
+  const read = await directory.read(ids.map((id) => `${id}/diff`));
+  const gone = new Set(ids.filter((_, index) => read[index]?.type === 'missing'));
+  return [...targets].flatMap(([name, id]) => (id !== undefined && gone.has(id) ? [`l/${name}`] : []));
 }
 
 /** Everything that is wrong with `l`, `link`, `lower` and `committed`. */
@@ -40,7 +50,7 @@ export async function problems(
     found.push(...lowerProblems(layer, known, named));
     found.push(...markProblems(layer, withChild.has(layer.id)));
   }
-  for (const path of await dangling(directory)) {
+  for (const path of await danglingOf(directory, links, known)) {
     const repair = [unlink(path), sync('l')];
     found.push(untidiness('WARN_OVERLAY_STORE_LINK', path, `${path} leads to no layer`, repair));
   }

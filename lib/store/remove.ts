@@ -3,41 +3,45 @@
  * @module
  */
 import { overlayError } from '../errors.ts';
-import { allLayers, loadLayer, lockLayer, type StoreContext } from './context.ts';
+import { allLayers, type LockedLayer, lockedLayer, type StoreContext } from './context.ts';
 import type { LayerRecord } from './driver.ts';
 import { explainStore, layerInUse } from './errors.ts';
 import { newPrivateName } from './ids.ts';
 import { usedAsUpper, usedAtAll } from './in-use.ts';
 import { ownDirectory, removedDirectory } from './layout.ts';
-import { isMounted } from './mount.ts';
-import { lockShared, removeTree, rename, sync } from './steps.ts';
+import { mountedAtMerged } from './mount.ts';
+import { lockShared, removeTree, rename, sync, unlock } from './steps.ts';
 
 /** Removes a layer that nobody uses. */
 export async function removeLayer(store: StoreContext, id: string): Promise<void> {
   const { directory, driver, durability } = store;
-  using _ = await lockLayer(store, id, 'exclusive');
-  const layer = await loadLayer(store, id);
-  await refuseMounted(store, layer);
+  using locked = await lockedLayer(store, id, 'exclusive');
+  const { layer } = locked;
+  await refuseMounted(store, locked);
   await refuseParent(store, layer);
   const gone = `${removedDirectory}/${newPrivateName()}`;
   try {
     await directory.run(
-      [lockShared(ownDirectory), rename(id, gone), sync(''), ...driver.withdraw(layer)],
+      [
+        lockShared(ownDirectory),
+        rename(id, gone),
+        sync(''),
+        ...driver.withdraw(layer),
+        unlock,
+        removeTree(gone),
+      ],
       durability !== 'none',
     );
-    await directory.run([removeTree(gone)], false);
   } catch (error) {
     throw explainStore(error, `removing layer ${id} of ${directory.shown}`);
   }
 }
 
-async function refuseMounted(store: StoreContext, layer: LayerRecord): Promise<void> {
-  const { id } = layer;
-  if (await isMounted(store, id))
-    throw layerInUse(id, `something is mounted at ${store.directory.shown}/${id}/merged`);
+async function refuseMounted(store: StoreContext, { layer, merged }: LockedLayer): Promise<void> {
+  if (merged === 'mounted') throw mountedAtMerged(store, layer.id);
   // A layer that can be written to has no child, and nothing but its own mount uses it.
   const how = layer.readonly ? await usedAtAll(store, layer) : await usedAsUpper(store, layer);
-  if (how !== undefined) throw layerInUse(id, how);
+  if (how !== undefined) throw layerInUse(layer.id, how);
 }
 
 async function refuseParent(store: StoreContext, layer: LayerRecord): Promise<void> {

@@ -19,6 +19,8 @@ const on = (action: NativeStoreAction, path: string, other: Buffer = nothing, mo
 /** Holds a directory's lock until all steps are done. Locks come first: one that is not to be had then undoes nothing. */
 export const lockShared = (path: string): Step => on('lock-shared', path);
 export const lockExclusive = (path: string): Step => on('lock-exclusive', path);
+/** Lets go of the locks: what comes then may take long. */
+export const unlock: Step = on('unlock', '');
 /** Goes on only if the file has exactly these bytes. */
 export const expectBytes = (path: string, bytes: Buffer): Step => on('expect', path, bytes);
 export const makeDirectory = (path: string, mode: number): Step => on('mkdir', path, nothing, mode);

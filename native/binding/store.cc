@@ -36,6 +36,12 @@ StoreStep step_from(const Napi::Value& value) {
   return step;
 }
 
+// A lock, and what was read under it.
+struct LockedRead {
+  Fd lock;
+  std::string read;
+};
+
 // A directory in the store, readable.
 Result<Fd> open_in_store(const DirectoryRef& root, const std::string& path) {
   const Fd opened = TRY(open_directory(root));
@@ -56,6 +62,10 @@ Viewed<bool> link_into_store(const LayerStack& stack, const DirectoryRef& root, 
   const MergedView view(TRY(MergedLayers::open(stack)));
   const Fd target = TRY(open_in_store(root, path));
   return link_merged(view, target.get(), options);
+}
+
+size_t most_from(const Napi::Value& value) {
+  return static_cast<size_t>(value.As<Napi::Number>().Int64Value());
 }
 
 }  // namespace
@@ -80,19 +90,26 @@ Napi::Value run_store_steps_verb(const Napi::CallbackInfo& info) {
 Napi::Value lock_in_store_verb(const Napi::CallbackInfo& info) {
   return run_result(
       info.Env(),
-      [root = directory_from(info[0]), path = bytes_from(info[1]),
-       exclusive = truth(info[2])]() -> Result<Fd> {
+      [root = directory_from(info[0]), path = bytes_from(info[1]), exclusive = truth(info[2]),
+       paths = paths_from(info[3]), most = most_from(info[4])]() -> Result<LockedRead> {
         const Fd opened = TRY(open_directory(root));
-        return lock_directory(opened.get(), path, exclusive ? StoreLock::exclusive : StoreLock::shared);
+        const StoreLock kind = exclusive ? StoreLock::exclusive : StoreLock::shared;
+        Fd lock = TRY(lock_directory(opened.get(), path, kind));
+        std::string read = TRY(read_store(opened.get(), paths, most));
+        return LockedRead{std::move(lock), std::move(read)};
       },
-      [](Napi::Env env, Fd fd) -> Napi::Value { return opened_to_js(env, std::move(fd)); });
+      [](Napi::Env env, LockedRead locked) -> Napi::Value {
+        auto js = opened_to_js(env, std::move(locked.lock));
+        js.Set("read", bytes_to_js(env, locked.read));
+        return js;
+      });
 }
 
 Napi::Value read_store_verb(const Napi::CallbackInfo& info) {
   return run_result(
       info.Env(),
       [root = directory_from(info[0]), paths = paths_from(info[1]),
-       most = static_cast<size_t>(info[2].As<Napi::Number>().Int64Value())]() -> Result<std::string> {
+       most = most_from(info[2])]() -> Result<std::string> {
         const Fd opened = TRY(open_directory(root));
         return read_store(opened.get(), paths, most);
       },
@@ -102,9 +119,9 @@ Napi::Value read_store_verb(const Napi::CallbackInfo& info) {
 Napi::Value read_store_names_verb(const Napi::CallbackInfo& info) {
   return run_result(
       info.Env(),
-      [root = directory_from(info[0]), path = bytes_from(info[1])]() -> Result<std::string> {
+      [root = directory_from(info[0]), paths = paths_from(info[1])]() -> Result<std::string> {
         const Fd opened = TRY(open_directory(root));
-        return read_store_names(opened.get(), path);
+        return read_store_names(opened.get(), paths);
       },
       bytes_to_js);
 }

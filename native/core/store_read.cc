@@ -33,7 +33,6 @@ struct Record {
     put(packed, static_cast<uint16_t>(st.st_mode & 07777));
     put(packed, static_cast<uint32_t>(error));
     put(packed, static_cast<uint32_t>(st.st_uid));
-    put(packed, static_cast<uint64_t>(st.st_size));
     put(packed, static_cast<uint32_t>(bytes.size()));
     packed += bytes;
   }
@@ -81,6 +80,30 @@ Record look(int parent, const std::string& name, size_t most) {
   return record;
 }
 
+Result<void> append_names(int directory, const std::string& path, std::string& names) {
+  struct Dirent64 {
+    uint64_t ino;
+    int64_t off;
+    uint16_t reclen;
+    uint8_t type;
+    char name[];
+  };
+  thread_local std::array<char, 64 << 10> buffer;
+  while (true) {
+    const ssize_t size = sys::getdents64(directory, buffer.data(), buffer.size());
+    if (size < 0) return failed("getdents64", {}, path);
+    if (size == 0) return {};
+    for (ssize_t at = 0; at < size;) {
+      const auto& entry = *reinterpret_cast<const Dirent64*>(buffer.data() + at);
+      at += entry.reclen;
+      if (std::strcmp(entry.name, ".") == 0 || std::strcmp(entry.name, "..") == 0) continue;
+      names += static_cast<char>(entry.type);
+      names += entry.name;
+      names += '\0';
+    }
+  }
+}
+
 }  // namespace
 
 Result<std::string> read_store(int root, const std::vector<std::string>& paths, size_t most) {
@@ -113,30 +136,17 @@ Result<std::string> read_store(int root, const std::vector<std::string>& paths, 
   return packed;
 }
 
-Result<std::string> read_store_names(int root, const std::string& path) {
-  struct Dirent64 {
-    uint64_t ino;
-    int64_t off;
-    uint16_t reclen;
-    uint8_t type;
-    char name[];
-  };
-  const Fd directory = TRY(open_beneath(root, path, O_RDONLY | O_DIRECTORY));
-  thread_local std::array<char, 64 << 10> buffer;
-  std::string packed;
-  while (true) {
-    const ssize_t size = sys::getdents64(directory.get(), buffer.data(), buffer.size());
-    if (size < 0) return failed("getdents64", {}, path);
-    if (size == 0) return packed;
-    for (ssize_t at = 0; at < size;) {
-      const auto& entry = *reinterpret_cast<const Dirent64*>(buffer.data() + at);
-      at += entry.reclen;
-      if (std::strcmp(entry.name, ".") == 0 || std::strcmp(entry.name, "..") == 0) continue;
-      packed += static_cast<char>(entry.type);
-      packed += entry.name;
-      packed += '\0';
-    }
+Result<std::string> read_store_names(int root, const std::vector<std::string>& paths) {
+  std::string packed, names;
+  for (const std::string& path : paths) {
+    names.clear();
+    auto directory = open_beneath(root, path, O_RDONLY | O_DIRECTORY);
+    if (!directory && !is_absent(directory.error().err)) return std::move(directory).error();
+    if (directory) TRY(append_names(directory->get(), path, names));
+    put(packed, static_cast<uint32_t>(names.size()));
+    packed += names;
   }
+  return packed;
 }
 
 }  // namespace overlayfs

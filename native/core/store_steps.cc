@@ -16,9 +16,9 @@
 namespace overlayfs {
 namespace {
 
-constexpr const char* kActions[] = {"lock-shared", "lock-exclusive", "expect",  "mkdir",  "write",
-                                    "replace",     "ensure",         "symlink", "rename", "exchange",
-                                    "unlink",      "rmdir",          "remove",  "sync",   "syncfs"};
+constexpr const char* kActions[] = {
+    "lock-shared", "lock-exclusive", "unlock",   "expect", "mkdir", "write",  "replace", "ensure",
+    "symlink",     "rename",         "exchange", "unlink", "rmdir", "remove", "sync",    "syncfs"};
 
 class Steps {
  public:
@@ -30,6 +30,9 @@ class Steps {
         return lock(step, StoreLock::shared);
       case StoreAction::lock_exclusive:
         return lock(step, StoreLock::exclusive);
+      case StoreAction::unlock:
+        locks_.clear();
+        return {};
       case StoreAction::expect:
         return expect(step);
       case StoreAction::mkdir:

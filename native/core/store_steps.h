@@ -15,6 +15,7 @@ namespace overlayfs {
 enum class StoreAction {
   lock_shared,     // `path`, a directory, until all steps are done; EWOULDBLOCK
   lock_exclusive,  //
+  unlock,          // all that are held: what comes then may take long
   expect,          // the file has exactly these bytes; else ESTALE
   mkdir,           // with exactly this mode
   write,           // a new file with exactly this mode
