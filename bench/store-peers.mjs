@@ -1,17 +1,15 @@
 // A container's life in a store beside the same in container engines, through their own interfaces: all on one ext4, ours with
 // its default durability. Alone: node bench/store-peers.mjs [seconds] [part of a row's name]
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
 import { alone, print } from './alone.mjs';
 import { timed } from './contenders.mjs';
 import { interleave } from './measure.mjs';
-import { engines } from './peers/containers.mjs';
+import { engines, shielded } from './peers/containers.mjs';
 import { live, storeOf } from './store.mjs';
 
 async function besideEngine(bench, engine, layers) {
   const { store, image, end } = await storeOf(bench, 'ext4', layers, 'syncfs');
-  const lab = join(bench.rooms.make('ext4', { lowers: 1 }), 'lab');
-  mkdirSync(lab);
+  const lab = bench.rooms.make('ext4', { lowers: 1 });
+  const unshield = shielded(lab);
   try {
     const peer = await engine.start(lab, layers);
     try {
@@ -24,6 +22,7 @@ async function besideEngine(bench, engine, layers) {
       await peer.end();
     }
   } finally {
+    unshield();
     await end();
   }
 }

@@ -1,6 +1,6 @@
 // Container engines: each with a root directory of its own, and a container's life through its own interface.
 import { execFile, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -21,6 +21,7 @@ function daemon(lab, command, args, env) {
   const log = openSync(join(lab, 'log'), 'a');
   const space = ['--pdeathsig', 'KILL', 'unshare', '--pid', '--fork', '--kill-child', '--mount-proc'];
   const child = spawn('setpriv', [...space, command, ...args], { stdio: ['ignore', log, log], env });
+  closeSync(log);
   const ended = new Promise((resolve) => child.on('exit', resolve));
   return async () => {
     child.kill('SIGKILL');
@@ -48,14 +49,23 @@ function ask(socketPath, method, path, { body, type = 'application/json' } = {})
   });
 }
 
-async function answers(socket, path) {
-  for (let tries = 0; ; tries++) {
-    try {
-      return await ask(socket, 'GET', path);
-    } catch (error) {
-      if (tries === 300) throw error;
+/** Waits for a daemon, and does what it needs first; ends it if that fails. */
+async function ready(lab, socket, end, prepare = async () => {}) {
+  const answers = () =>
+    ask(socket, 'GET', '/_ping').then(
+      () => true,
+      () => false,
+    );
+  try {
+    for (let tries = 0; !(await answers()); tries++) {
+      if (tries === 300)
+        throw new Error(`it does not start:\n${readFileSync(join(lab, 'log'), 'utf8').slice(-2000)}`);
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
+    await prepare();
+  } catch (error) {
+    await end();
+    throw error;
   }
 }
 
@@ -66,21 +76,11 @@ const docker = {
     const socket = join(lab, 'docker.sock');
     const end = daemon(lab, 'dockerd', [
       ...['--data-root', make(lab, 'root'), '--exec-root', make(lab, 'exec'), '--pidfile', join(lab, 'pid')],
-      ...[
-        '--host',
-        `unix://${socket}`,
-        '--storage-driver',
-        'overlay2',
-        '--deprecated-key-path',
-        join(lab, 'key'),
-      ],
+      ...['--host', `unix://${socket}`, '--storage-driver', 'overlay2'],
       ...['--bridge=none', '--iptables=false', '--ip6tables=false', '--ip-forward=false'],
     ]);
-    await answers(socket, '/_ping');
-    await ask(socket, 'POST', '/images/load', {
-      body: imageArchive(IMAGE, layers),
-      type: 'application/x-tar',
-    });
+    const archive = { body: imageArchive(IMAGE, layers), type: 'application/x-tar' };
+    await ready(lab, socket, end, () => ask(socket, 'POST', '/images/load', archive));
     const body = JSON.stringify({ Image: IMAGE, Cmd: ['/none'], HostConfig: { NetworkMode: 'none' } });
     const run = async () => {
       const { Id } = JSON.parse(await ask(socket, 'POST', '/containers/create', { body }));
@@ -138,7 +138,7 @@ const podmanService = {
     const socket = join(lab, 'podman.sock');
     const service = [...flags, 'system', 'service', '--time=0', `unix://${socket}`];
     const end = daemon(lab, 'podman', service, env);
-    await answers(socket, '/_ping');
+    await ready(lab, socket, end);
     const all = '/v4.0.0/libpod/containers';
     const body = JSON.stringify({ image: IMAGE, command: ['/none'], netns: { nsmode: 'none' } });
     const run = async () => {
@@ -169,6 +169,19 @@ const buildah = {
 };
 
 const all = [docker, podman, podmanService, buildah];
+
+/** What the engines write where they are not told to (a key, a cache) goes with the lab; for as long as this lasts. */
+export function shielded(lab) {
+  const places = ['/etc', '/var/lib'];
+  for (const [index, place] of places.entries()) {
+    const [upper, work] = ['upper', 'work'].map((name) => make(lab, `shield${index}/${name}`));
+    const options = `lowerdir=${place},upperdir=${upper},workdir=${work}`;
+    execFileSync('mount', ['-t', 'overlay', 'shield', '-o', options, place]);
+  }
+  return () => {
+    for (const place of places) execFileSync('umount', ['--lazy', place]);
+  };
+}
 
 /** Those that are installed; the others are named, once. */
 export function engines() {

@@ -68,6 +68,7 @@ bool lies_in(const std::string& inner, const std::string& outer) {
 }  // namespace
 
 Result<Containment> find_containing_lower(const OpenLayer& inner, const std::vector<OpenLayer>& lower) {
+  if (lower.empty()) return Containment{};
   const std::vector<DirectoryIdentity> above = TRY(ancestors(inner));
   // The device number tells superblocks apart, but on btrfs, where each subvolume has its own.
   struct statfs fs {};
