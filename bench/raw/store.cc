@@ -250,11 +250,11 @@ void remove_tree(const Place& place) {
   ::close(top);
 }
 
-void remove_container(const Room& room) {
+void remove_container() {
   const int held = lock(kContainer, LOCK_EX);
   const Layer layer(kContainer);
   must(-try_beneath(root(), kContainer + "/merged"), "merged");
-  const int content = open_path(room.uppers[0].c_str());
+  const int content = beneath(kContainer + "/diff");
   identify(content);
   probe_in_use(content);
   ::close(content);
@@ -339,7 +339,7 @@ void live_container(const Shape& shape) {
   create_container(shape.lowers);
   Live live = mount_container(room, writable);
   unmount_container(room, writable, live);
-  remove_container(room);
+  remove_container();
 }
 
 void list_layers(const Shape& shape) { read_layers(shape.entries); }

@@ -532,6 +532,7 @@ export type NativeStoreAction =
   | 'lock-exclusive'
   | 'unlock'
   | 'expect'
+  | 'unused'
   | 'mkdir'
   | 'write'
   | 'replace'

@@ -8,6 +8,10 @@ import { kernelFeatures } from '../inspect/kernel.ts';
 import type { StoreContext } from './context.ts';
 import type { LayerRecord } from './driver.ts';
 import { explainStore } from './errors.ts';
+import { expectUnused, type Step } from './steps.ts';
+
+/** Why a layer that is an upper is not to be had. */
+export const writtenTo = 'a live overlay writes to it';
 
 /**
  * How a live overlay uses the layer's content or its work directory for writing; undefined: none does. In any mount
@@ -22,7 +26,14 @@ export async function usedAsUpper(store: StoreContext, layer: LayerRecord): Prom
     .catch((error) => {
       throw explainStore(error, `layer ${layer.id}`);
     });
-  return answer === 'yes' ? 'a live overlay writes to it' : undefined;
+  return answer === 'yes' ? writtenTo : undefined;
+}
+
+/** The same as a step, right before what must not be done while one does. */
+export async function mustBeUnused(store: StoreContext, layer: LayerRecord): Promise<Step[]> {
+  const { detachedLayers, initialUserNamespace } = await kernelFeatures();
+  if (!initialUserNamespace) return [];
+  return [expectUnused(`${layer.id}/${store.driver.mounted(layer)}`, detachedLayers)];
 }
 
 /** How any overlay uses the layer's content; for reading, as far as mount tables tell. */

@@ -2,27 +2,31 @@
  * Removing layers: out of the store by one rename, and deleted after it.
  * @module
  */
+import { constants } from 'node:os';
 import { overlayError } from '../errors.ts';
-import { allLayers, type LockedLayer, lockedLayer, type StoreContext } from './context.ts';
+import { isNativeError } from '../native-errors.ts';
+import { allLayers, lockedLayer, type StoreContext } from './context.ts';
 import type { LayerRecord } from './driver.ts';
 import { explainStore, layerInUse } from './errors.ts';
 import { newPrivateName } from './ids.ts';
-import { usedAsUpper, usedAtAll } from './in-use.ts';
+import { mustBeUnused, usedAtAll, writtenTo } from './in-use.ts';
 import { ownDirectory, removedDirectory } from './layout.ts';
 import { mountedAtMerged } from './mount.ts';
-import { lockShared, removeTree, rename, sync, unlock } from './steps.ts';
+import { lockShared, removeTree, rename, type Step, sync, unlock } from './steps.ts';
 
 /** Removes a layer that nobody uses. */
 export async function removeLayer(store: StoreContext, id: string): Promise<void> {
   const { directory, driver, durability } = store;
   using locked = await lockedLayer(store, id, 'exclusive');
   const { layer } = locked;
-  await refuseMounted(store, locked);
+  if (locked.merged === 'mounted') throw mountedAtMerged(store, id);
+  const unused = await refuseUsed(store, layer);
   await refuseParent(store, layer);
   const gone = `${removedDirectory}/${newPrivateName()}`;
   try {
     await directory.run(
       [
+        ...unused,
         lockShared(ownDirectory),
         rename(id, gone),
         sync(''),
@@ -33,16 +37,21 @@ export async function removeLayer(store: StoreContext, id: string): Promise<void
       durability !== 'none',
     );
   } catch (error) {
+    if (isInUse(error)) throw layerInUse(id, writtenTo);
     throw explainStore(error, `removing layer ${id} of ${directory.shown}`);
   }
 }
 
-async function refuseMounted(store: StoreContext, { layer, merged }: LockedLayer): Promise<void> {
-  if (merged === 'mounted') throw mountedAtMerged(store, layer.id);
-  // A layer that can be written to has no child, and nothing but its own mount uses it.
-  const how = layer.readonly ? await usedAtAll(store, layer) : await usedAsUpper(store, layer);
+// A layer that can be written to has no child, and nothing but its own mount uses it.
+async function refuseUsed(store: StoreContext, layer: LayerRecord): Promise<Step[]> {
+  if (!layer.readonly) return mustBeUnused(store, layer);
+  const how = await usedAtAll(store, layer);
   if (how !== undefined) throw layerInUse(layer.id, how);
+  return [];
 }
+
+const isInUse = (error: unknown): boolean =>
+  isNativeError(error) && error.errno === -constants.errno.EBUSY && error.syscall === 'fsconfig';
 
 async function refuseParent(store: StoreContext, layer: LayerRecord): Promise<void> {
   if (!layer.readonly) return;

@@ -23,6 +23,9 @@ export const lockExclusive = (path: string): Step => on('lock-exclusive', path);
 export const unlock: Step = on('unlock', '');
 /** Goes on only if the file has exactly these bytes. */
 export const expectBytes = (path: string, bytes: Buffer): Step => on('expect', path, bytes);
+/** Goes on only if no live overlay writes to the directory; else EBUSY. */
+export const expectUnused = (path: string, detachedLayers: boolean): Step =>
+  on('unused', path, nothing, detachedLayers ? 1 : 0);
 export const makeDirectory = (path: string, mode: number): Step => on('mkdir', path, nothing, mode);
 export const writeFile = (path: string, content: string, mode: number): Step =>
   on('write', path, Buffer.from(content), mode);

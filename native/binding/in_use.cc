@@ -7,16 +7,10 @@
 namespace overlayfs {
 namespace {
 
-// Asks by the best rung that this kernel has.
 Result<InUseAnswer> directory_in_use(const DirectoryRef& ref, bool detached_layers) {
   OpenLayer directory{TRY(open_directory(ref)), ref.path, {}};
   directory.identity = TRY(identify(directory.fd.get(), ref.shown()));
-  InUseAnswer answer;
-  for (const Rung rung : {Rung::layer_fds, Rung::layer_names, Rung::mount}) {
-    answer = probe_in_use(directory, rung, detached_layers);
-    if (answer.answer != InUse::unknown) break;
-  }
-  return answer;
+  return probe_in_use(directory, detached_layers);
 }
 
 }  // namespace

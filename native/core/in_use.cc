@@ -71,6 +71,15 @@ InUseAnswer probe_in_use(const OpenLayer& upper, Rung rung, bool detached_layers
   return {*alone == 0 ? InUse::no : InUse::upper, {}};
 }
 
+InUseAnswer probe_in_use(const OpenLayer& directory, bool detached_layers) {
+  InUseAnswer answer;
+  for (const Rung rung : {Rung::layer_fds, Rung::layer_names, Rung::mount}) {
+    answer = probe_in_use(directory, rung, detached_layers);
+    if (answer.answer != InUse::unknown) break;
+  }
+  return answer;
+}
+
 Result<Fd> lock_work_directory(const OpenLayer& work) {
   Fd lock = TRY(reopen_readable(work.fd.get(), work.path));
   constexpr int tries = 2000;

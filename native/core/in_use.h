@@ -22,6 +22,9 @@ InUseAnswer probe_in_use(const OpenLayer& upper, const OpenLayer& work, Rung run
 // The same of an upper without its work directory.
 InUseAnswer probe_in_use(const OpenLayer& upper, Rung rung, bool detached_layers);
 
+// The same of any directory, by the best rung that this kernel has.
+InUseAnswer probe_in_use(const OpenLayer& directory, bool detached_layers);
+
 // Holds flock(2) on the work directory, so that our own processes take turns between this question and their
 // mounts.
 Result<Fd> lock_work_directory(const OpenLayer& work);

@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "beneath.h"
+#include "in_use.h"
 #include "remove_tree.h"
 #include "rename.h"
 #include "store_lock.h"
@@ -17,8 +18,8 @@ namespace overlayfs {
 namespace {
 
 constexpr const char* kActions[] = {
-    "lock-shared", "lock-exclusive", "unlock",   "expect", "mkdir", "write",  "replace", "ensure",
-    "symlink",     "rename",         "exchange", "unlink", "rmdir", "remove", "sync",    "syncfs"};
+    "lock-shared", "lock-exclusive", "unlock",   "expect", "unused", "mkdir",  "write", "replace", "ensure",
+    "symlink",     "rename",         "exchange", "unlink", "rmdir",  "remove", "sync",  "syncfs"};
 
 class Steps {
  public:
@@ -35,6 +36,8 @@ class Steps {
         return {};
       case StoreAction::expect:
         return expect(step);
+      case StoreAction::unused:
+        return unused(step);
       case StoreAction::mkdir:
         return mkdir(step);
       case StoreAction::write:
@@ -81,6 +84,13 @@ class Steps {
     }
     if (found != step.other) return SysError{ESTALE, "read", "it is another layer by now", step.path, {}};
     return {};
+  }
+
+  Result<void> unused(const StoreStep& step) const {
+    OpenLayer directory{TRY(open_beneath(root_, step.path, O_PATH | O_DIRECTORY)), {}, {}};
+    directory.identity = TRY(identify(directory.fd.get(), step.path));
+    if (probe_in_use(directory, step.mode != 0).answer != InUse::upper) return {};
+    return SysError{EBUSY, "fsconfig", "CMD_CREATE, index=on", step.path, {}};
   }
 
   // The process's umask and the directory's default ACL have a say in what a new file is given.

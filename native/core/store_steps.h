@@ -17,6 +17,8 @@ enum class StoreAction {
   lock_exclusive,  //
   unlock,          // all that are held: what comes then may take long
   expect,          // the file has exactly these bytes; else ESTALE
+  unused,          // no live overlay writes to the directory; else EBUSY. `mode` is not 0 where layers may be
+                   // detached
   mkdir,           // with exactly this mode
   write,           // a new file with exactly this mode
   replace,         // a file, written aside and renamed over
