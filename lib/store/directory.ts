@@ -150,7 +150,7 @@ export class StoreDirectory {
 }
 
 const packedPaths = (paths: readonly string[]): Buffer =>
-  Buffer.from(paths.map((path) => `${path}\0`).join(''));
+  Buffer.from(paths.length === 0 ? '' : `${paths.join('\0')}\0`);
 
 function held({ opened }: NativeOpened): HeldLock {
   let locked = true;

@@ -84,17 +84,20 @@ function layerOf(entry: Entry): string | undefined {
 
 /** What each layer is called in `l`: as it says itself, as a layer on top of it says, or as a link says that leads there. */
 function linkNames(layers: readonly LayerRecord[], targets: Links['targets']): ReadonlyMap<string, string> {
+  const own = new Map<string, string>();
+  for (const { id, entries } of layers) {
+    const link = fileText(entries.get('link'));
+    if (link !== undefined && isLinkName(link)) own.set(id, link);
+  }
   const names = new Map<string, string>();
   for (const [name, id] of targets) if (id !== undefined && isLinkName(name)) names.set(id, name);
   for (const { entries, sidecar } of layers) {
+    if (sidecar === undefined || sidecar.chain.every((parent) => own.has(parent))) continue;
     const lower = lowerNames(entries.get('lower'));
-    if (sidecar === undefined || lower?.length !== sidecar.chain.length) continue;
+    if (lower?.length !== sidecar.chain.length) continue;
     for (const [index, parent] of sidecar.chain.entries()) names.set(parent, lower[index] as string);
   }
-  for (const { id, entries } of layers) {
-    const link = fileText(entries.get('link'));
-    if (link !== undefined && isLinkName(link)) names.set(id, link);
-  }
+  for (const [id, link] of own) names.set(id, link);
   return names;
 }
 

@@ -90,15 +90,27 @@ async function parents(
   _directory: StoreDirectory,
   layers: readonly LayerRecord[],
 ): Promise<ReadonlyMap<string, string>> {
-  const idOf = new Map(layers.map(({ id, entries }) => [fileText(entries.get('link')), id]));
+  let known: ReadonlyMap<string | undefined, string> | undefined;
+  const idOf = (link: string) => {
+    known ??= new Map(layers.map(({ id, entries }) => [fileText(entries.get('link')), id]));
+    return known.get(link);
+  };
   const found = new Map<string, string>();
   for (const { id, entries, sidecar } of layers) {
-    const named = sidecar?.chain[0] ?? fileText(entries.get('lower-layers'))?.split(':')[0];
-    const link = fileText(entries.get('lower'))?.match(/^l\/([A-Z2-7]{26})(?::|$)/)?.[1];
-    const parent = named ?? (link === undefined ? undefined : idOf.get(link));
+    const parent = sidecar?.chain[0] ?? namedParent(entries, idOf);
     if (parent !== undefined) found.set(id, parent);
   }
   return found;
+}
+
+function namedParent(
+  entries: LayerRecord['entries'],
+  idOf: (link: string) => string | undefined,
+): string | undefined {
+  const named = fileText(entries.get('lower-layers'))?.split(':')[0];
+  if (named !== undefined) return named;
+  const link = fileText(entries.get('lower'))?.match(/^l\/([A-Z2-7]{26})(?::|$)/)?.[1];
+  return link === undefined ? undefined : idOf(link);
 }
 
 /** The short names in `lower`, topmost first. */
