@@ -9,7 +9,8 @@
 namespace overlayfs {
 namespace {
 
-constexpr size_t kNamesInOneTask = 1000;
+constexpr size_t kNamesInOneTask = 1000, kMostPathBytes = size_t{1} << 20;
+constexpr size_t kLongPath = 4096;
 
 bool is_later(const abi::StatxTime& time, const struct timespec& than) {
   return time.sec != than.tv_sec ? time.sec > than.tv_sec : time.nsec > than.tv_nsec;
@@ -38,12 +39,15 @@ struct DirectoryTask final : OrderedWork::Task {
 };
 
 struct NamesTask final : OrderedWork::Task {
-  NamesTask(std::shared_ptr<Listing> listing, size_t from) : listing_(std::move(listing)), from_(from) {}
+  NamesTask(std::shared_ptr<Listing> listing, size_t from)
+      : NamesTask(std::move(listing), from, from + kNamesInOneTask) {}
+  NamesTask(std::shared_ptr<Listing> listing, size_t from, size_t to)
+      : listing_(std::move(listing)), from_(from), to_(std::min(to, listing_->names.size())) {}
   void run(OrderedWork::Pieces& pieces) override;
 
  private:
   std::shared_ptr<Listing> listing_;
-  const size_t from_;
+  const size_t from_, to_;
 };
 
 void fail(ChangeContext& context, std::string path, SysError error, OrderedWork::Pieces& pieces) {
@@ -110,10 +114,19 @@ void NamesTask::run(OrderedWork::Pieces& pieces) {
   // What lies below a directory comes behind names that sort in between.
   std::vector<std::pair<std::string_view, TreeDirectoryPtr>> below;
   std::string name;
-  const size_t end = std::min(names.size(), from_ + kNamesInOneTask);
-  for (size_t i = from_; i < end && !pieces.cancelled(); ++i) {
+  size_t bytes = 0;
+  bool waits = false;
+  for (size_t i = from_; i < to_ && !pieces.cancelled(); ++i) {
+    // Each change has its whole path: where that is long, few are told at once, and none that would have to
+    // wait for what lies below a directory.
+    if (bytes > kMostPathBytes || waits) {
+      ++listing_->left;
+      pieces.add(std::make_unique<NamesTask>(listing_, i, to_));
+      break;
+    }
     const NameList::Item item = names[i];
     name.assign(item.name);
+    bytes += (*open)->path.size();
     if (!item.subtree) {
       TreeDirectoryPtr directory = entries.look_at(name, false);
       if (item.directory)
@@ -131,7 +144,9 @@ void NamesTask::run(OrderedWork::Pieces& pieces) {
       directory = std::move(known->second);
       below.erase(std::next(known).base());
     }
-    if (directory) pieces.add(std::make_unique<DirectoryTask>(listing_->context, std::move(directory)));
+    if (!directory) continue;
+    pieces.add(std::make_unique<DirectoryTask>(listing_->context, std::move(directory)));
+    waits = (*open)->path.size() > kLongPath;
   }
   if (--listing_->left > 0 || !(*open)->upper) return;
   // Nothing before this moment has been missed, unless the directory has changed since the walk began.

@@ -1,11 +1,11 @@
 #include "merged_tree.h"
 
 #include <fcntl.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 
 #include "beneath.h"
+#include "recently_opened.h"
 #include "status.h"
 #include "sys.h"
 
@@ -13,13 +13,32 @@ namespace overlayfs {
 namespace {
 
 constexpr int kReadable = O_RDONLY | O_DIRECTORY | O_NOFOLLOW, kPlace = O_PATH | O_DIRECTORY | O_NOFOLLOW;
-constexpr size_t kMostDescriptors = 512, kLeastDescriptors = 8;
 
-// A quarter of what the process may have.
-size_t descriptors_to_keep() {
-  struct rlimit limit {};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return kLeastDescriptors;
-  return std::clamp<size_t>(limit.rlim_cur / 4, kLeastDescriptors, kMostDescriptors);
+// Longer ones would add up: directories are as many as a tree is deep.
+constexpr size_t kLongPath = 4096;
+bool has_long_path(const TreeDirectory& directory) { return directory.longest_path > kLongPath; }
+
+void append_name(std::string& path, std::string_view name) {
+  if (!path.empty() && !name.empty()) path += '/';
+  path.append(name);
+}
+
+// The paths of a directory in its layers, by their numbers.
+using LayerPaths = std::vector<std::pair<size_t, std::string>>;
+
+LayerPaths paths_below(LayerPaths& above, const std::vector<TreeDirectory::Lower>& lowers) {
+  LayerPaths paths;
+  for (const TreeDirectory::Lower& lower : lowers) {
+    if (lower.rooted) {
+      paths.emplace_back(lower.layer, lower.path);
+      continue;
+    }
+    const auto parent =
+        std::find_if(above.begin(), above.end(), [&](const auto& one) { return one.first == lower.layer; });
+    paths.push_back(std::move(*parent));
+    append_name(paths.back().second, lower.path);
+  }
+  return paths;
 }
 
 size_t descriptors_of(const OpenTreeDirectory& open) {
@@ -47,11 +66,10 @@ std::string join_path(std::string_view directory, std::string_view name) {
 }
 
 std::string path_of(TreeDirectoryPtr directory) {
+  std::vector<const std::string*> names;
+  for (; directory->parent != nullptr; directory = directory->parent) names.push_back(&directory->name);
   std::string path;
-  for (; directory->parent != nullptr; directory = directory->parent) {
-    if (!path.empty()) path.insert(0, "/");
-    path.insert(0, directory->name);
-  }
+  for (auto name = names.rbegin(); name != names.rend(); ++name) append_name(path, **name);
   return path.empty() ? "." : path;
 }
 
@@ -86,6 +104,15 @@ TreeDirectoryPtr MergedTree::child(const TreeDirectoryPtr& parent, const OpenTre
   made->before_rooted = before.has_value();
   made->before = before ? *std::move(before) : name;
   made->name = std::move(name);
+  size_t longest = made->name.size(), rooted = made->before_rooted ? made->before.size() : 0;
+  if (!made->before_rooted) longest = std::max(longest, made->before.size());
+  for (const auto* parts : {&made->lowers, &made->hidden}) {
+    for (const TreeDirectory::Lower& part : *parts) {
+      size_t& most = part.rooted ? rooted : longest;
+      most = std::max(most, part.path.size());
+    }
+  }
+  made->longest_path = std::max(parent->longest_path + 1 + longest, rooted);
   return made;
 }
 
@@ -104,14 +131,47 @@ Result<OpenTreeDirectoryPtr> MergedTree::open(const TreeDirectoryPtr& directory)
     open = TRY(std::move(opened));
     keep(*at, open);
   }
-  return open;
+  return has_long_path(*directory) ? with_paths(directory, std::move(open)) : open;
+}
+
+// What open_in() leaves out of what has long paths, from the top down.
+OpenTreeDirectoryPtr MergedTree::with_paths(const TreeDirectoryPtr& directory, OpenTreeDirectoryPtr open) {
+  std::vector<const TreeDirectory*> chain;
+  for (const TreeDirectory* at = directory.get(); at != nullptr; at = at->parent.get()) chain.push_back(at);
+  auto whole = std::make_shared<OpenTreeDirectory>(*open);
+  LayerPaths lowers, was;
+  bool same = true;  // what was there is what the lowers have
+  for (auto at = chain.rbegin(); at != chain.rend(); ++at) {
+    const TreeDirectory& one = **at;
+    append_name(whole->path, one.name);
+    if (one.before_rooted) whole->before.clear();
+    append_name(whole->before, one.before);
+    LayerPaths hidden;
+    if (!one.hidden.empty()) {
+      LayerPaths above = same ? lowers : was;
+      hidden = paths_below(above, one.hidden);
+    }
+    lowers = paths_below(one.role == TreeRole::deleted && !same ? was : lowers, one.lowers);
+    was = std::move(hidden);
+    same = one.role != TreeRole::added;
+  }
+  if (!whole->view.empty() && whole->upper) whole->view.front().path = whole->path;
+  const size_t first = whole->upper ? 1 : 0;
+  for (size_t i = 0; i < lowers.size(); ++i) {
+    if (same) whole->was[i].path = lowers[i].second;
+    whole->view[first + i].path = lowers[i].second;
+    whole->lowers[i].path = std::move(lowers[i].second);
+  }
+  for (size_t i = 0; !same && i < was.size(); ++i) whole->was[i].path = std::move(was[i].second);
+  return whole;
 }
 
 Result<OpenTreeDirectoryPtr> MergedTree::open_in(const OpenTreeDirectory* parent,
                                                  const TreeDirectory& directory) const {
   auto open = std::make_shared<OpenTreeDirectory>();
   const std::string& name = directory.name;
-  if (parent != nullptr) {
+  const bool without_paths = has_long_path(directory);
+  if (parent != nullptr && !without_paths) {
     open->path = join_path(parent->path, name);
     open->before = directory.before_rooted ? directory.before : join_path(parent->before, directory.before);
   }
@@ -137,6 +197,11 @@ Result<OpenTreeDirectoryPtr> MergedTree::open_in(const OpenTreeDirectory* parent
   if (directory.role != TreeRole::added) open->was = open->lowers;
   for (const TreeDirectory::Lower& lower : directory.hidden)
     open->was.push_back(TRY(open_lower(&parent->was, lower)));
+  if (without_paths) {
+    for (MergedDirectory* parts : {&open->view, &open->lowers, &open->was}) {
+      for (LayerDirectory& part : *parts) part.path.clear();
+    }
+  }
   return OpenTreeDirectoryPtr(std::move(open));
 }
 

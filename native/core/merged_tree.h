@@ -45,9 +45,10 @@ struct TreeDirectory {
   // Where it is in the before-view, where it is there: one name in the parent's place, or from the root.
   bool has_before = false, before_rooted = false;
   std::string before;
+  size_t longest_path = 0;  // no path of it is longer
 };
 
-// One that is open.
+// One that is open. Those that are kept open have no paths where these are long: whoever asks gets them.
 struct OpenTreeDirectory {
   std::shared_ptr<const Fd> upper;  // readable; null: there is none
   MergedDirectory view;             // with the upper, where there is one
@@ -77,6 +78,7 @@ class MergedTree {
  private:
   Result<LayerDirectory> open_lower(const MergedDirectory* above, const TreeDirectory::Lower& lower) const;
   Result<OpenTreeDirectoryPtr> open_in(const OpenTreeDirectory* parent, const TreeDirectory& directory) const;
+  static OpenTreeDirectoryPtr with_paths(const TreeDirectoryPtr& directory, OpenTreeDirectoryPtr open);
   OpenTreeDirectoryPtr cached(const TreeDirectory* directory);
   void keep(const TreeDirectoryPtr& directory, const OpenTreeDirectoryPtr& open);
 

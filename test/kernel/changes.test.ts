@@ -34,6 +34,7 @@ import {
   summarize,
 } from '../../lib/index.ts';
 import { runChild } from '../support/child.ts';
+import { digTree } from '../support/deep-tree.ts';
 import { describePrivileged } from '../support/needs.ts';
 import { expectRefusal } from '../support/refusal.ts';
 import { afterThisTest, openFiles, type Scratch, scratchOn } from '../support/scratch.ts';
@@ -740,7 +741,7 @@ for i in range(400000): os.mknod('%07d' % (i * 7919 % 1000003))`;
     expect(spent.filter((one) => one > 100)).toEqual([]);
   });
 
-  it('goes deeper than paths are long and descriptors are many', async () => {
+  it('goes deeper than paths are long and descriptors are many', { tags: ['slow'] }, async () => {
     const { stack, upper, lower, overlay } = await mounted(scratch, () => {});
     await overlay.unmount();
     // Twins of 1,500 levels: names of 30 bytes, so 45,000 bytes of path.
@@ -814,6 +815,26 @@ for i in range(1500):
     expect((await summarize(named)).counts.added).toBe(1);
     const relative = await listed('relative', 'lowerdir=lower,upperdir=upper,workdir=work');
     await expect(lines(relative)).rejects.toMatchObject({ code: 'ERR_OVERLAY_LAYERS_UNKNOWN' });
+  });
+
+  it('takes little memory for a tree of 5,000 levels, and names everything in it', {
+    tags: ['slow'],
+  }, async () => {
+    const { stack, upper, lower, overlay } = await mounted(scratch, () => {});
+    await overlay.unmount();
+    const levels = 5000;
+    digTree(lower, levels, 'd'.repeat(20), 'low');
+    digTree(upper, levels, 'd'.repeat(20), 'upper');
+    const told = await runChild<{ wrong: number; modified: number; megabytes: number }>(
+      `const stream = overlayfs.changes(${JSON.stringify(stack)}, { threads: 2 });
+       let [at, wrong] = [${levels}, 0];
+       for await (const { path } of stream) if (path !== 'd'.repeat(20).concat('/').repeat(--at) + 'file') wrong++;
+       const { modified } = (await stream.done).counts;
+       report({ wrong, modified, megabytes: process.resourceUsage().maxRSS / 1024 });`,
+    );
+    expect(told).toMatchObject({ wrong: 0, modified: levels });
+    expect(told.megabytes).toBeLessThan(450);
+    execFileSync('rm', ['-rf', upper, lower]);
   });
 
   it('is iterated once', async () => {
