@@ -38,6 +38,12 @@ export async function refuseOverlap(target: NativeRef, stack: NativeStack): Prom
   }
 }
 
+/** Whether a directory is another one or lies in it, told in the same way. */
+export async function liesIn(inner: NativeRef, outer: NativeRef): Promise<boolean> {
+  const [one, other] = await binding().directoryFacts([inner, outer]);
+  return other !== undefined && ['is', 'lies in'].includes(relation(one, other) ?? '');
+}
+
 /** Throws `ERR_OVERLAY_TARGET_IN_USE` for a target that a live overlay has as a layer. */
 export async function refuseInUse(target: NativeRef): Promise<void> {
   const how = await findUse(target);

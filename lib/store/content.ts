@@ -1,21 +1,35 @@
 import { binding } from '../addon.ts';
 import { cancellable } from '../cancel.ts';
 import { type ApplyProgress, applyChanges } from '../changes/apply.ts';
+import { liesIn } from '../changes/apply-target.ts';
 import type { Change } from '../changes/change.ts';
 import type { ChangeStream } from '../changes/stream.ts';
+import { overlayError } from '../errors.ts';
 import { type CheckedStack, overlayXattrsAreUser } from '../layer/stack.ts';
 import type { NativeRef } from '../native/binding.ts';
+import { isNativeError } from '../native-errors.ts';
 import { mountChecked } from '../overlay/mount.ts';
+import { showRef } from '../paths.ts';
+import { childrenOf, isMarked } from './children.ts';
 import { loadLayer, lockLayer, publicLayer, type StoreContext, stage } from './context.ts';
 import { copyContent } from './copy.ts';
 import { createFilledLayer } from './create.ts';
-import type { LayerRecord } from './driver.ts';
+import type { LayerRecord, Placing } from './driver.ts';
 import { explainStore, layerInUse, layerReadonly } from './errors.ts';
 import { newPrivateName } from './ids.ts';
 import { usedAtAll } from './in-use.ts';
 import { newDirectory, ownDirectory } from './layout.ts';
 import { bootId, encodeSidecar, sidecarName } from './sidecar.ts';
-import { lockShared, makeDirectory, removeTree, replaceFile, sync, syncFileSystem } from './steps.ts';
+import {
+  exchange,
+  lockShared,
+  makeDirectory,
+  removeTree,
+  sync,
+  syncFileSystem,
+  takenBack,
+  writeFile,
+} from './steps.ts';
 import type { FillOptions, Layer, Usage } from './types.ts';
 
 /** What {@link applyToLayer} is given: a directory, or changes over what the layer's parents show. */
@@ -30,7 +44,8 @@ export async function applyToLayer(
   content: Content,
   options: FillOptions,
 ): Promise<Layer> {
-  const { directory, driver, durability } = store;
+  const { directory, driver } = store;
+  if ('directory' in content) await refuseItself(store, content.directory);
   using _ = await lockLayer(store, id, 'exclusive');
   const layer = await loadLayer(store, id);
   const chain = await driver.chain(directory, layer);
@@ -41,15 +56,7 @@ export async function applyToLayer(
     if ('directory' in content) await copyContent(directory, content.directory, `${at}/content`, options);
     else await carryOver(store, content.changes, (await changedStack(store, id)).lower, at, options);
     const placing = await driver.fill(directory, { kind: layer.kind, chain, options }, at, id);
-    await directory.run(
-      [
-        lockShared(ownDirectory),
-        ...(durability === 'syncfs' ? [syncFileSystem(at)] : []),
-        ...placing,
-        ...filled(store, layer),
-      ],
-      durability !== 'none',
-    );
+    await putInPlace(store, layer, at, placing);
   } catch (error) {
     throw explainStore(error, `filling layer ${id} of ${directory.shown}`);
   } finally {
@@ -113,14 +120,30 @@ export async function usageOfLayer(
   return shared ? { ...usage, shared: { hardLinked, reflinked } } : usage;
 }
 
+async function refuseItself({ directory }: StoreContext, content: NativeRef): Promise<void> {
+  if (!(await liesIn(directory.bytesOf(newDirectory), content))) return;
+  throw overlayError(
+    'ERR_OVERLAY_TARGET_OVERLAPS',
+    `the store ${directory.shown} lies in ${showRef(content)}, which would be copied into itself`,
+    'Name a directory apart from the store',
+    { path: showRef(content) },
+  );
+}
+
 async function mustBeFillable(store: StoreContext, layer: LayerRecord): Promise<void> {
   const { directory, driver } = store;
-  if (layer.entries.get('committed')?.type === 'file') throw layerReadonly(layer.id, 'it has a child');
+  // An image keeps the mark when its last child goes, or comes to nothing.
+  if (isMarked(layer) && (layer.kind !== 'image' || (await childrenOf(store, layer.id)).length > 0))
+    throw layerReadonly(layer.id, 'it has a child');
   const how = await usedAtAll(store, layer);
   if (how !== undefined) throw layerInUse(layer.id, how);
-  const names = await directory.names(`${layer.id}/${driver.content(layer)}`);
+  // A tree that is there is whole, even if its maker was killed before he could note it.
+  const given =
+    layer.kind === 'image' && (layer.sidecar?.state === 'filled' || driver.tree?.(layer) !== undefined);
+  if (given) throw layerReadonly(layer.id, 'it has its content already');
   // An image that nobody has filled has no more than its driver has put there.
   if (layer.kind === 'image' && layer.sidecar?.state === 'empty') return;
+  const names = await directory.names(`${layer.id}/${driver.content(layer)}`);
   if (names.length > 0) throw layerReadonly(layer.id, 'it has its content already');
 }
 
@@ -156,9 +179,33 @@ async function carryOver(
   await applyChanges(changes, overlay.path(), options);
 }
 
-function filled(store: StoreContext, { id, sidecar }: LayerRecord): ReturnType<typeof sync>[] {
-  if (sidecar === undefined) return [];
-  const { durability } = store;
-  const text = encodeSidecar({ ...sidecar, state: 'filled', durability, bootId: bootId() });
-  return [replaceFile(`${id}/${sidecarName}`, text, 0o600), sync(id)];
+// What needs room has it before anything is put in place.
+async function putInPlace(
+  { directory, durability }: StoreContext,
+  { id, sidecar }: LayerRecord,
+  at: string,
+  { place, tidy }: Placing,
+): Promise<void> {
+  const [note, noted] = [`${at}/${sidecarName}`, `${id}/${sidecarName}`];
+  const text =
+    sidecar && encodeSidecar({ ...sidecar, state: 'filled' as const, durability, bootId: bootId() });
+  const steps = [
+    lockShared(ownDirectory),
+    ...(text === undefined ? [] : [writeFile(note, text, 0o600)]),
+    ...(durability === 'syncfs' ? [syncFileSystem(at)] : []),
+    ...place,
+    ...(text === undefined ? [] : [exchange(note, noted)]),
+    sync(at),
+    sync(id),
+  ];
+  const durable = durability !== 'none';
+  try {
+    await directory.run(steps, durable);
+  } catch (error) {
+    const done = isNativeError(error) ? ((error as { step?: number }).step ?? 0) : 0;
+    const back = [lockShared(ownDirectory), ...takenBack(steps.slice(0, done)), sync(id)];
+    await directory.run(back, durable).catch(() => {});
+    throw error;
+  }
+  await directory.run(tidy, durable).catch(() => {});
 }

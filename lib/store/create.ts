@@ -6,6 +6,7 @@ import { constants } from 'node:os';
 import { type OverlayError, overlayError } from '../errors.ts';
 import type { NativeRef } from '../native/binding.ts';
 import { isNativeError } from '../native-errors.ts';
+import { isMarked, unmark } from './children.ts';
 import { loadLayer, lockLayer, publicLayer, readLayers, type StoreContext, stage } from './context.ts';
 import { copyContent } from './copy.ts';
 import type { HeldLock } from './directory.ts';
@@ -31,20 +32,27 @@ import type { CreateLayerOptions, FillOptions, Layer } from './types.ts';
 /** The kernel stacks no more lowers, and Docker's daemon mounts no more than the second number. */
 const MOST_LOWERS = 500;
 const DOCKER_LOWERS = 128;
+/** Each has been overtaken by another's change of the parent. */
+const MOST_DRAFTS = 8;
 const { EEXIST, ESTALE, ENOENT } = constants.errno;
 
 /** Makes an empty layer. */
-export async function createLayer(
-  store: StoreContext,
-  id: string,
-  options: CreateLayerOptions,
-): Promise<Layer> {
+export const createLayer = (store: StoreContext, id: string, options: CreateLayerOptions): Promise<Layer> =>
+  whileOutdated(() => tryCreate(store, id, options));
+
+async function tryCreate(store: StoreContext, id: string, options: CreateLayerOptions): Promise<Layer> {
   using making = await draftLayer(store, id, options);
-  const { at, plan } = making;
+  const { at, plan, draft, lock } = making;
   const { seed } = plan;
   if (seed !== undefined) {
     const { directory } = store;
-    return createStaged(store, making, 'empty', async () => {
+    // Nobody replaces what is copied.
+    using _ =
+      draft.parent === undefined || lock !== undefined
+        ? undefined
+        : await lockLayer(store, draft.parent.id, 'shared');
+    await carryOut(store, making, plan.expect);
+    return await createStaged(store, making, 'empty', async () => {
       await copyContent(directory, directory.bytesOf(seed.from), `${at}/${seed.to}`, {});
       return [];
     });
@@ -59,7 +67,10 @@ export async function createLayer(
 }
 
 /** Makes a layer whose content is a copy of a directory. */
-export async function createFilledLayer(
+export const createFilledLayer = (...made: Parameters<typeof tryCreateFilled>): Promise<Layer> =>
+  whileOutdated(() => tryCreateFilled(...made));
+
+async function tryCreateFilled(
   store: StoreContext,
   id: string,
   options: CreateLayerOptions,
@@ -72,8 +83,8 @@ export async function createFilledLayer(
   return createStaged(store, making, 'filled', async () => {
     await directory.run([makeDirectory(`${at}/content`, 0o755)], false);
     await copyContent(directory, from, `${at}/content`, filling);
-    const steps = await driver.fill(directory, { ...draft, options: filling }, at, at);
-    return [...steps, removeEmpty(`${at}/content`)];
+    const { place, tidy } = await driver.fill(directory, { ...draft, options: filling }, at, at);
+    return [...place, ...tidy, removeEmpty(`${at}/content`)];
   });
 }
 
@@ -189,6 +200,7 @@ function publishing(store: StoreContext, making: Making, state: Sidecar['state']
   return [
     writeFile(`${at}/${sidecarName}`, encodeSidecar(sidecarOf(store, draft, state)), 0o600),
     sync(at),
+    ...plan.expect,
     ...plan.publish,
     rename(at, draft.id),
     sync(''),
@@ -204,30 +216,52 @@ function sidecarOf(
   return { version: 1, driver: driver.name, id, kind, chain, state, durability, bootId: bootId() };
 }
 
+/** What a plan was made of has changed meanwhile. `cause` is what to say where that never ends. */
+class Outdated extends Error {}
+
+async function whileOutdated<T>(attempt: () => Promise<T>): Promise<T> {
+  for (let drafts = 1; ; drafts++) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!(error instanceof Outdated)) throw error;
+      if (drafts === MOST_DRAFTS) throw error.cause;
+    }
+  }
+}
+
 async function carryOut(store: StoreContext, making: Making, steps: readonly Step[]): Promise<void> {
   const { directory, durability } = store;
   const { draft } = making;
   try {
     await directory.run(steps, durability !== 'none');
   } catch (error) {
-    const failed = isNativeError(error) ? steps[(error as { step?: number }).step ?? 0]?.[0] : undefined;
-    // What came after the rename has not been made durable, but the layer is there.
+    const at = isNativeError(error) ? ((error as { step?: number }).step ?? 0) : 0;
+    const named = steps.findIndex(
+      ([action, , to]) => action === 'rename' && to?.equals(Buffer.from(draft.id)),
+    );
+    // Others see the layer, and may be using it.
+    if (named !== -1 && at > named)
+      throw explainStore(error, `layer ${draft.id} of ${directory.shown} is there, and may not be durable`);
     await takeBack(store, making);
+    const failed = isNativeError(error) ? steps[at]?.[0] : undefined;
     const errno = isNativeError(error) ? -error.errno : 0;
     if (failed === 'rename' && errno === EEXIST) throw layerExists(draft.id, directory.shown);
-    const parentIsGone =
+    const explained = explainStore(error, `making layer ${draft.id} in ${directory.shown}`);
+    const parentHasChanged =
       errno === ESTALE ||
       (errno === ENOENT && ['lock-shared', 'lock-exclusive', 'expect'].includes(failed ?? ''));
-    if (parentIsGone && draft.parent !== undefined) await loadLayer(store, draft.parent.id);
-    throw explainStore(error, `making layer ${draft.id} in ${directory.shown}`);
+    if (!parentHasChanged || draft.parent === undefined) throw explained;
+    await loadLayer(store, draft.parent.id);
+    throw new Outdated('the parent has changed', { cause: explained });
   }
 }
 
-// Best effort: what stays is what a killed process leaves, and gc() removes it.
-async function takeBack({ directory }: StoreContext, { draft, plan, at }: Making): Promise<void> {
-  const [there] = await directory.read([`${draft.id}/${sidecarName}`]).catch(() => []);
-  if (there?.type === 'file') return;
+// Best effort: what stays is what a killed process leaves, and gc() and check() know what to do with it.
+async function takeBack(store: StoreContext, { draft: { parent }, plan, at, lock }: Making): Promise<void> {
+  const { directory } = store;
   await directory.run([lockShared(ownDirectory), ...plan.withdraw], false).catch(() => {});
+  if (parent !== undefined && !isMarked(parent)) await unmark(store, parent, lock).catch(() => {});
   await directory.run([removeTree(at)], false).catch(() => {});
 }
 

@@ -35,6 +35,8 @@ export interface LayerPlan {
   readonly seed?: { readonly from: string; readonly to: string };
   /** In a directory that nobody else looks at, `at`; it will be renamed to the layer's id. */
   prepare(at: string): readonly Step[];
+  /** What must be as it was of the parent for this plan to be right. */
+  readonly expect: readonly Step[];
   /** When it is complete, right before it gets its name. */
   readonly publish: readonly Step[];
   /** Takes `publish` back. */
@@ -54,6 +56,14 @@ export interface Filling {
   /** The parents, nearest first. */
   readonly chain: readonly string[];
   readonly options: FillOptions;
+}
+
+/** What is left to do. */
+export interface Placing {
+  /** Renames and exchanges: after each of them the layer is whole, as before or as it is to be. */
+  readonly place: readonly Step[];
+  /** Removes what the layer needs no more: check() finds what stays. */
+  readonly tidy: readonly Step[];
 }
 
 /** One storage driver. */
@@ -88,16 +98,19 @@ export interface Driver {
     chain: readonly string[],
   ): Promise<LayerParts & { readonly upper: string }>;
   /**
-   * Puts content that lies complete at `at`/content into the directory of a layer. What takes long is done here, in `at`,
-   * which nobody else looks at; the steps are what is left to do.
+   * How content that lies complete at `at`/content gets into the directory of a layer. What takes long is done here, in `at`,
+   * which nobody else looks at.
    */
-  fill(directory: StoreDirectory, layer: Filling, at: string, into: string): Promise<readonly Step[]>;
+  fill(directory: StoreDirectory, layer: Filling, at: string, into: string): Promise<Placing>;
   /** What is wrong with the driver's own files. */
   problems(directory: StoreDirectory, layers: readonly LayerRecord[]): Promise<Problem[]>;
   /** Whether a directory without our mark, and with these names in it, is a store of this driver. */
   isStore(directory: StoreDirectory, names: readonly string[]): Promise<boolean>;
-  /** Names outside the layers that lead to none: paths below the root. */
-  dangling(directory: StoreDirectory): Promise<readonly string[]>;
+  /** Names outside the layers that lead to none, or that nothing uses: paths below the root. */
+  dangling(
+    directory: StoreDirectory,
+    allLayers: () => Promise<readonly LayerRecord[]>,
+  ): Promise<readonly string[]>;
 }
 
 /** The text of an entry that is a file which could be read. */

@@ -2,12 +2,14 @@
  * What can be wrong with the layers of a store for the legacy overlay driver, and what mends it.
  * @module
  */
+import { chainProblems } from './chain-check.ts';
 import type { StoreDirectory } from './directory.ts';
 import type { LayerRecord } from './driver.ts';
 import { fileText } from './driver.ts';
 import { isId } from './ids.ts';
 import { markProblems } from './mark-check.ts';
 import { damage, type Problem, untidiness } from './problem.ts';
+import { encodeSidecar, sidecarName } from './sidecar.ts';
 import { makeDirectory, removeTree, replaceFile, type Step, sync, unlink } from './steps.ts';
 
 /** Everything that is wrong with `root`, `upper`, `lower-id` and `committed`. */
@@ -17,11 +19,14 @@ export async function problems(
 ): Promise<Problem[]> {
   const known = new Map(layers.map((layer) => [layer.id, layer]));
   const withChild = new Set(layers.flatMap(({ sidecar }) => sidecar?.chain ?? []));
-  return layers.flatMap((layer) => [
+  const found = layers.flatMap((layer) => [
     ...(has(layer, 'root') ? treeProblems(layer) : upperProblems(layer, known)),
     ...parentProblems(layer, known),
     ...markProblems(layer, withChild.has(layer.id)),
   ]);
+  // A tree that another program has made says nothing of its parents.
+  const told = ({ sidecar }: LayerRecord) => sidecar?.chain;
+  return [...found, ...chainProblems(layers, told, '')];
 }
 
 const has = ({ entries }: LayerRecord, name: string): boolean => entries.get(name)?.type === 'directory';
@@ -29,14 +34,29 @@ const isThere = ({ entries }: LayerRecord, name: string): boolean => entries.get
 
 // It was an upper until it was filled.
 function treeProblems(layer: LayerRecord): Problem[] {
-  const { id } = layer;
-  return ['upper', 'work', 'lower-id']
+  const { id, sidecar } = layer;
+  const unnoted =
+    sidecar?.state === 'empty' && has(layer, 'diff')
+      ? [
+          leftover(
+            `${id}/${sidecarName}`,
+            'it is a whole tree, and that is not noted',
+            [
+              replaceFile(`${id}/${sidecarName}`, encodeSidecar({ ...sidecar, state: 'filled' }), 0o600),
+              sync(id),
+            ],
+            id,
+          ),
+        ]
+      : [];
+  const left = ['upper', 'work', 'lower-id']
     .filter((name) => isThere(layer, name))
     .map((name) => {
       const path = `${id}/${name}`;
       const remove = name === 'lower-id' ? unlink(path) : removeTree(path);
       return leftover(path, 'it is a whole tree, and needs this no more', [remove, sync(id)], id);
     });
+  return [...unnoted, ...left];
 }
 
 function upperProblems(layer: LayerRecord, known: ReadonlyMap<string, LayerRecord>): Problem[] {
@@ -72,11 +92,7 @@ function upperProblems(layer: LayerRecord, known: ReadonlyMap<string, LayerRecor
 }
 
 function parentProblems({ id, sidecar }: LayerRecord, known: ReadonlyMap<string, LayerRecord>): Problem[] {
-  const chain = sidecar?.chain ?? [];
-  if (chain.includes(id)) {
-    return [damage(id, id, `the layer lies below itself: ${[id, ...chain].join(' → ')}`)];
-  }
-  return chain
+  return (sidecar?.chain ?? [])
     .filter((parent) => !known.has(parent))
     .map((parent) => damage(id, id, `its parent ${parent} is missing`));
 }

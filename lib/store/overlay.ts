@@ -5,6 +5,7 @@
  * in `diff`, of which Docker's driver takes no notice.
  * @module
  */
+import { markSteps } from './children.ts';
 import type { StoreDirectory } from './directory.ts';
 import {
   type Driver,
@@ -13,6 +14,7 @@ import {
   type LayerDraft,
   type LayerPlan,
   type LayerRecord,
+  type Placing,
 } from './driver.ts';
 import type { Entry } from './entry.ts';
 import { layerDamaged } from './errors.ts';
@@ -21,8 +23,8 @@ import { linkMerged } from './link-merged.ts';
 import { problems } from './overlay-check.ts';
 import { decodeSidecar, sidecarName } from './sidecar.ts';
 import {
-  ensureFile,
   exchange,
+  expectBytes,
   makeDirectory,
   removeTree,
   rename,
@@ -119,7 +121,7 @@ async function parents(
 
 async function create(directory: StoreDirectory, { parent }: LayerDraft): Promise<LayerPlan> {
   if (parent === undefined) {
-    return { prepare: (at) => [makeDirectory(`${at}/root`, 0o755)], publish: [], withdraw: [] };
+    return { prepare: (at) => [makeDirectory(`${at}/root`, 0o755)], expect: [], publish: [], withdraw: [] };
   }
   const { id, entries } = parent;
   const lower = isTree(entries) ? id : lowerId(entries);
@@ -127,14 +129,25 @@ async function create(directory: StoreDirectory, { parent }: LayerDraft): Promis
   return {
     ...(isTree(entries) ? {} : { seed: { from: `${id}/upper`, to: 'upper' } }),
     prepare: (at) => [
-      makeDirectory(`${at}/upper`, 0o755),
+      // What is mounted has its root from here.
+      makeDirectory(`${at}/upper`, entries.get(isTree(entries) ? 'root' : 'upper')?.mode ?? 0o755),
       makeDirectory(`${at}/work`, 0o700),
       writeFile(`${at}/lower-id`, lower, 0o600),
     ],
-    publish:
-      entries.get('committed')?.type === 'file' ? [] : [ensureFile(`${id}/committed`, 0o600), sync(id)],
+    expect: unchanged(parent),
+    publish: markSteps(parent),
     withdraw: [],
   };
+}
+
+// An empty image becomes a tree when it is filled, and what lies on it lies on another then. What it is says the sidecar.
+function unchanged({ id, entries }: LayerRecord): readonly Step[] {
+  return [sidecarName, 'lower-id'].flatMap((name) => {
+    const there = entries.get(name);
+    return fileText(there) === undefined
+      ? []
+      : [expectBytes(`${id}/${name}`, there?.bytes ?? Buffer.alloc(0))];
+  });
 }
 
 async function difference(
@@ -156,28 +169,23 @@ async function shownBy(directory: StoreDirectory, id: string): Promise<readonly 
   throw layerDamaged(id, directory.shown, '`lower-id` does not name a layer');
 }
 
-// An image layer becomes a tree when it is filled; until then it is an upper that nothing is written to.
+// An image layer becomes a tree when it is filled; until then it is an upper that nothing is written to. It is one from the
+// moment that `root` is there: `diff` comes first, and what the upper had goes last.
 async function fill(
   directory: StoreDirectory,
   { kind, chain: [parent], options }: Filling,
   at: string,
   into: string,
-): Promise<readonly Step[]> {
+): Promise<Placing> {
   const content = `${at}/content`;
   if (kind !== 'image' || parent === undefined) {
-    return [exchange(content, `${into}/${parent === undefined ? 'root' : 'upper'}`), sync(at), sync(into)];
+    return { place: [exchange(content, `${into}/${parent === undefined ? 'root' : 'upper'}`)], tidy: [] };
   }
   const tree = `${at}/tree`;
   await directory.run([makeDirectory(tree, 0o755)], false);
   await linkMerged(directory, [content, ...(await shownBy(directory, parent))], tree, options);
-  return [
-    removeTree(`${into}/diff`),
-    rename(content, `${into}/diff`),
-    rename(tree, `${into}/root`),
-    sync(into),
-    removeTree(`${into}/upper`),
-    removeTree(`${into}/work`),
-    unlink(`${into}/lower-id`),
-    sync(into),
-  ];
+  return {
+    place: [removeTree(`${into}/diff`), rename(content, `${into}/diff`), rename(tree, `${into}/root`)],
+    tidy: [removeTree(`${into}/upper`), removeTree(`${into}/work`), unlink(`${into}/lower-id`), sync(into)],
+  };
 }

@@ -4,6 +4,7 @@
  * write in the same layout.
  * @module
  */
+import { markSteps } from './children.ts';
 import type { StoreDirectory } from './directory.ts';
 import { type Driver, fileText, type LayerDraft, type LayerPlan, type LayerRecord } from './driver.ts';
 import type { Entry } from './entry.ts';
@@ -11,17 +12,7 @@ import { layerDamaged } from './errors.ts';
 import { isId, isLinkName, newLinkName } from './ids.ts';
 import { dangling, problems } from './overlay2-check.ts';
 import { decodeSidecar, sidecarName } from './sidecar.ts';
-import {
-  ensureFile,
-  exchange,
-  expectBytes,
-  makeDirectory,
-  makeLink,
-  type Step,
-  sync,
-  unlink,
-  writeFile,
-} from './steps.ts';
+import { exchange, expectBytes, makeDirectory, makeLink, sync, unlink, writeFile } from './steps.ts';
 
 export const overlay2: Driver = {
   name: 'overlay2',
@@ -49,11 +40,10 @@ export const overlay2: Driver = {
     upper: `${id}/diff`,
     ...(readonly ? {} : { work: `${id}/work` }),
   }),
-  fill: async (_directory, _layer, at, into) => [
-    exchange(`${at}/content`, `${into}/diff`),
-    sync(at),
-    sync(into),
-  ],
+  fill: async (_directory, _layer, at, into) => ({
+    place: [exchange(`${at}/content`, `${into}/diff`)],
+    tidy: [],
+  }),
   isStore: async (_, names) => names.includes('l'),
   problems,
   dangling,
@@ -76,11 +66,11 @@ function isBase(entries: ReadonlyMap<string, Entry>): boolean {
 
 async function chain(directory: StoreDirectory, layer: LayerRecord): Promise<readonly string[]> {
   const { id, entries, sidecar } = layer;
+  const named = fileText(entries.get('lower-layers'))?.split(':');
+  if (named?.every(isId) === true) return named;
   const links = linksBelow(directory, layer);
   // What Docker reads is `lower`: the sidecar spares looking each link up where it says the same.
   if (sidecar !== undefined && sidecar.chain.length === links.length) return sidecar.chain;
-  const named = fileText(entries.get('lower-layers'))?.split(':');
-  if (named?.every(isId) === true) return named;
   const targets = await directory.read(links.map((link) => `l/${link}`));
   return targets.map((entry, index) => linkedLayer(directory, id, links[index] as string, entry));
 }
@@ -142,10 +132,6 @@ async function create(directory: StoreDirectory, draft: LayerDraft): Promise<Lay
   const { id, parent } = draft;
   const link = newLinkName();
   const below = parent === undefined ? [] : [parentLink(directory, parent), ...linksBelow(directory, parent)];
-  const committing: Step[] =
-    parent === undefined || parent.entries.get('committed')?.type === 'file'
-      ? []
-      : [ensureFile(`${parent.id}/committed`, 0o600), sync(parent.id)];
   return {
     prepare: (at) => [
       makeDirectory(`${at}/diff`, 0o755),
@@ -157,9 +143,9 @@ async function create(directory: StoreDirectory, draft: LayerDraft): Promise<Lay
             writeFile(`${at}/lower`, below.map((name) => `l/${name}`).join(':'), 0o644),
           ]),
     ],
+    expect: parent === undefined ? [] : [expectBytes(`${parent.id}/link`, Buffer.from(below[0] ?? ''))],
     publish: [
-      ...(parent === undefined ? [] : [expectBytes(`${parent.id}/link`, Buffer.from(below[0] ?? ''))]),
-      ...committing,
+      ...(parent === undefined ? [] : markSteps(parent)),
       makeLink(`l/${link}`, `../${id}/diff`),
       sync('l'),
     ],

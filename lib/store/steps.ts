@@ -44,3 +44,11 @@ export const removeTree = (path: string): Step => on('remove', path);
 /** A directory, where the store is durable. */
 export const sync = (path: string): Step => on('sync', path);
 export const syncFileSystem = (path: string): Step => on('syncfs', path);
+
+/** What takes these back, as far as they have moved something. */
+export const takenBack = (steps: readonly Step[]): Step[] =>
+  steps.toReversed().flatMap((step): Step[] => {
+    const [action, path, other, mode] = step;
+    if (action === 'exchange') return [step];
+    return action === 'rename' ? [[action, other as Buffer, path, mode as number]] : [];
+  });

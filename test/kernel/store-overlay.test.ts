@@ -49,7 +49,7 @@ describeOn(['tmpfs', 'ext4'], 'a store for the legacy overlay', (scratch) => {
     expect(readdirSync(at('box')).sort()).toEqual(['lower-id', 'overlayfs.json', 'upper', 'work']);
     for (const [path, mode] of [
       ['base', '710'],
-      ['box/upper', '755'],
+      ['box/upper', modeOf(at('next/root'))],
       ['box/work', '700'],
       ['box/lower-id', '600'],
     ] as const)
