@@ -2,7 +2,7 @@
  * What killed processes have left in a store: found, and removed. A complete layer is never garbage.
  * @module
  */
-import type { StoreContext } from './context.ts';
+import { allLayers, type StoreContext } from './context.ts';
 import type { StoreDirectory } from './directory.ts';
 import { explainStore } from './errors.ts';
 import { newDirectory, ownDirectory, removedDirectory } from './layout.ts';
@@ -22,7 +22,7 @@ export async function collectGarbage(store: StoreContext, dryRun: boolean): Prom
       if (outcome !== undefined) found.push({ kind, path, ...outcome });
     }
   }
-  for (const path of await driver.dangling(directory)) {
+  for (const path of await driver.dangling(directory, () => allLayers(store))) {
     const outcome = await sweep(directory, undefined, [unlink(path), sync('l')], dryRun);
     found.push({ kind: 'dangling-link', path, ...outcome, removed: outcome?.removed ?? false });
   }

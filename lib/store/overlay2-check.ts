@@ -3,6 +3,7 @@
  * be told from the layers.
  * @module
  */
+import { chainProblems } from './chain-check.ts';
 import type { StoreDirectory } from './directory.ts';
 import { fileText, type LayerRecord } from './driver.ts';
 import type { Entry } from './entry.ts';
@@ -11,9 +12,30 @@ import { markProblems } from './mark-check.ts';
 import { damage, type Problem, untidiness } from './problem.ts';
 import { makeDirectory, makeLink, replaceFile, sync, unlink } from './steps.ts';
 
-/** Links in `l` that lead to no layer. */
-export async function dangling(directory: StoreDirectory): Promise<readonly string[]> {
-  return danglingOf(directory, await readLinks(directory), new Map());
+/** Links in `l` that lead to no layer, or to one that is called something else. */
+export async function dangling(
+  directory: StoreDirectory,
+  allLayers: () => Promise<readonly LayerRecord[]>,
+): Promise<readonly string[]> {
+  const links = await readLinks(directory);
+  const found = await danglingOf(directory, links, new Map());
+  return hasTwoForOne(links) ? [...found, ...surplusOf(links, await allLayers())] : found;
+}
+
+const hasTwoForOne = ({ targets }: Links): boolean => {
+  const ids = [...targets.values()].filter((id) => id !== undefined);
+  return new Set(ids).size < ids.length;
+};
+
+// What somebody leaves who was killed over a layer that another has made then.
+function surplusOf({ targets }: Links, layers: readonly LayerRecord[]): readonly string[] {
+  const ownLinks = new Map(layers.map(({ id, entries }) => [id, fileText(entries.get('link'))]));
+  const used = new Set(layers.flatMap(({ entries }) => lowerNames(entries.get('lower')) ?? []));
+  return [...targets].flatMap(([name, id]) => {
+    const own = id === undefined ? undefined : ownLinks.get(id);
+    const isSurplus = own !== undefined && own !== name && targets.get(own) === id && !used.has(name);
+    return isSurplus ? [`l/${name}`] : [];
+  });
 }
 
 async function danglingOf(
@@ -50,9 +72,16 @@ export async function problems(
     found.push(...lowerProblems(layer, known, named));
     found.push(...markProblems(layer, withChild.has(layer.id)));
   }
-  for (const path of await danglingOf(directory, links, known)) {
-    const repair = [unlink(path), sync('l')];
-    found.push(untidiness('WARN_OVERLAY_STORE_LINK', path, `${path} leads to no layer`, repair));
+  found.push(...chainProblems(layers, (layer) => chainOf(layer, named), 'lower'));
+  const useless = [
+    [await danglingOf(directory, links, known), 'leads to no layer'],
+    [surplusOf(links, layers), 'leads to a layer that has another, and nothing names it'],
+  ] as const;
+  for (const [paths, what] of useless) {
+    for (const path of paths) {
+      const repair = [unlink(path), sync('l')];
+      found.push(untidiness('WARN_OVERLAY_STORE_LINK', path, `${path} ${what}`, repair));
+    }
   }
   return found;
 }
@@ -154,8 +183,7 @@ function lowerProblems(
       ),
     ];
   }
-  if (chain.includes(id))
-    return [damage(id, path, `the layer lies below itself: ${[id, ...chain].join(' → ')}`)];
+  if (chain.includes(id)) return []; // chainProblems() tells
   const missing = chain.filter((parent) => !known.has(parent));
   const lost = missing.map((parent) => damage(id, path, `its parent ${parent} is missing`));
   if (chain.length === 0 || lost.length > 0) return lost;
