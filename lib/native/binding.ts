@@ -803,5 +803,6 @@ export type NativeBatchVerb = (
 /** The verbs of the test build alone: the named system call lets `skip` calls through, then fails `times` of them. */
 export interface FaultBinding extends Binding {
   planFault(call: string, errno: number, skip: number, times: number): void;
-  clearFaults(): void;
+  /** How often each call has been asked for since the last time. */
+  clearFaults(): Record<string, number>;
 }

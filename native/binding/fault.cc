@@ -12,8 +12,9 @@ Napi::Value plan_fault_verb(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value clear_faults_verb(const Napi::CallbackInfo& info) {
-  fault::clear();
-  return info.Env().Undefined();
+  auto calls = Napi::Object::New(info.Env());
+  for (const auto& [call, count] : fault::clear()) calls.Set(call, count);
+  return calls;
 }
 
 }  // namespace overlayfs

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 namespace overlayfs::fault {
@@ -13,11 +14,13 @@ struct Fault {
 };
 std::mutex mutex;
 std::vector<Fault> faults;
+std::map<std::string, int> asked;
 
 }  // namespace
 
 bool fails(const char* call) {
   const std::lock_guard lock(mutex);
+  ++asked[call];
   for (Fault& fault : faults) {
     if (fault.call != call || fault.times == 0) continue;
     if (fault.skip-- > 0) continue;
@@ -33,9 +36,10 @@ void plan(std::string call, int error, int skip, int times) {
   faults.push_back({std::move(call), error, skip, times});
 }
 
-void clear() {
+std::map<std::string, int> clear() {
   const std::lock_guard lock(mutex);
   faults.clear();
+  return std::exchange(asked, {});
 }
 
 }  // namespace overlayfs::fault
