@@ -112,6 +112,20 @@ describePrivileged('a layer', () => {
     expect(() => store.changes(id)).toThrow(code);
   });
 
+  it('is not given the directory that its store lies in', async () => {
+    const store = await opened(scratch);
+    await store.create('base', { kind: 'image' });
+    const bound = scratch.directory('bound');
+    execFileSync('mount', ['--bind', scratch.root, bound]);
+    afterThisTest(() => execFileSync('umount', [bound]));
+    for (const holder of [scratch.root, bound, store.root, join(store.root, '.overlayfs/new')])
+      await expectRefusal(scratch, 'ERR_OVERLAY_TARGET_OVERLAPS', () => store.apply('base', holder));
+    scratch.file('overlay2/base/diff/file');
+    await store.create('copy', { kind: 'image' });
+    await store.apply('copy', join(store.root, 'base/diff'));
+    expect(readdirSync(join(store.root, 'copy/diff'))).toEqual(['file']);
+  });
+
   it('can have a name of 255 bytes', async () => {
     const store = await opened(scratch);
     const id = 'x'.repeat(255);

@@ -1,5 +1,4 @@
 /** What can be wrong in a store of overlay2 layers: each found, and mended where that loses nothing. */
-import { execFileSync } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -15,6 +14,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { mountOverlay } from '../../lib/index.ts';
 import type { LayerStore, StoreFinding } from '../../lib/store/index.ts';
+import { waitingShell } from '../support/child.ts';
 import { describePrivileged } from '../support/needs.ts';
 import { afterThisTest, scratchOn } from '../support/scratch.ts';
 import { opened, threeLayers } from '../support/store.ts';
@@ -102,6 +102,13 @@ const damages: readonly Damage[] = [
   {
     name: 'a dangling link in `l`',
     cause: (at) => symlinkSync('../gone/diff', at('l', 'A'.repeat(26))),
+    path: /\/l\/A{26}$/,
+    severity: 'warning',
+    mended: true,
+  },
+  {
+    name: 'a second link in `l` to a layer that is called something else',
+    cause: (at) => symlinkSync('../base/diff', at('l', 'A'.repeat(26))),
     path: /\/l\/A{26}$/,
     severity: 'warning',
     mended: true,
@@ -240,20 +247,46 @@ describePrivileged('a damaged store', () => {
     },
   );
 
-  it('can be one in which layers lie below themselves', async () => {
-    const store = await opened(scratch);
-    await threeLayers(store, scratch);
-    const { at } = inStore(store);
-    const sidecar = JSON.parse(readFileSync(at('base/overlayfs.json'), 'utf8'));
-    writeFileSync(at('base/overlayfs.json'), JSON.stringify({ ...sidecar, chain: ['box', 'next', 'base'] }));
-    expect(await store.check()).toContainEqual(
-      expect.objectContaining({
-        id: 'base',
-        detail: expect.stringContaining('below itself'),
-        repairable: false,
-      }),
-    );
-  });
+  it.each(['overlay2', 'overlay'] as const)(
+    'can be one in which layers lie below themselves: %s',
+    async (driver) => {
+      const store = await opened(scratch, { driver });
+      await threeLayers(store, scratch);
+      const { at } = inStore(store);
+      const circle = (id: string, below: string) =>
+        expect.objectContaining({ id, detail: `the layer lies below itself: ${below}`, repairable: false });
+      const takeFor = (id: string, chain: readonly string[]) => {
+        const sidecar = JSON.parse(readFileSync(at(id, 'overlayfs.json'), 'utf8'));
+        writeFileSync(at(id, 'overlayfs.json'), JSON.stringify({ ...sidecar, chain }));
+      };
+      takeFor('base', ['box', 'next', 'base']);
+      expect(await store.check()).toContainEqual(circle('base', 'base → box → next → base'));
+      takeFor('base', []);
+      takeFor('next', ['box']);
+      const found = await store.check();
+      expect(found).toContainEqual(circle('next', 'next → box → next'));
+      expect(found).toContainEqual(circle('box', 'box → next → box'));
+    },
+  );
+
+  it.each(['overlay2', 'overlay'] as const)(
+    'can be one in which a layer and its parent do not agree on what lies below: %s',
+    async (driver) => {
+      const store = await opened(scratch, { driver });
+      await threeLayers(store, scratch);
+      const { at, link } = inStore(store);
+      const sidecar = JSON.parse(readFileSync(at('box/overlayfs.json'), 'utf8'));
+      writeFileSync(at('box/overlayfs.json'), JSON.stringify({ ...sidecar, chain: ['next'] }));
+      if (driver === 'overlay2') writeFileSync(at('box/lower'), `l/${link('next')}`);
+      expect(await store.check()).toMatchObject([
+        {
+          id: 'box',
+          detail: 'it takes its parent next to lie on nothing, and that lies on base',
+          repairable: false,
+        },
+      ]);
+    },
+  );
 
   it('tells of a mount without a layer, and leaves it alone', async () => {
     const store = await opened(scratch);
@@ -323,9 +356,6 @@ describePrivileged('a damaged store', () => {
     mkdirSync(at('.overlayfs/new/2/diff'), { recursive: true });
     mkdirSync(at('.overlayfs/removed/1/diff/deep'), { recursive: true });
     symlinkSync('../gone/diff', at('l', 'A'.repeat(26)));
-    // Its maker lives.
-    const maker = execFileSync('sh', ['-c', 'flock -n "$0" true && echo free', at('.overlayfs/new/1')]);
-    expect(maker.toString()).toBe('free\n');
     const expected = [
       ['half-made', '.overlayfs/new/1'],
       ['half-made', '.overlayfs/new/2'],
@@ -339,4 +369,51 @@ describePrivileged('a damaged store', () => {
     expect((await store.list()).map(({ id }) => id)).toEqual(['base', 'box', 'next']);
     expect(await store.check()).toEqual([]);
   });
+
+  it('keeps what is being made for as long as its maker lives', async () => {
+    const store = await opened(scratch);
+    await threeLayers(store, scratch);
+    const { at } = inStore(store);
+    const made = '.overlayfs/new/1';
+    mkdirSync(at(made, 'diff'), { recursive: true });
+    const looks: readonly (() => Promise<readonly unknown[]>)[] = [
+      () => store.gc({ dryRun: true }),
+      () => store.gc(),
+      () => store.check({ repair: true }),
+    ];
+    {
+      await using _maker = await waitingShell(`exec 9< '${at(made)}'; flock -x 9`);
+      for (const look of looks) expect(await look()).toEqual([]);
+      expect(existsSync(at(made, 'diff'))).toBe(true);
+    }
+    expect(await store.gc()).toEqual([{ kind: 'half-made', path: made, removed: true }]);
+    expect(existsSync(at(made))).toBe(false);
+  });
+
+  it.each(['overlay2', 'overlay'] as const)(
+    'has nothing of who loses an id to another: %s',
+    async (driver) => {
+      const store = await opened(scratch, { driver, lockTimeout: 10_000 });
+      await threeLayers(store, scratch);
+      const before = readdirSync(store.root).length;
+      const links = () => (driver === 'overlay2' ? readdirSync(join(store.root, 'l')).length : 0);
+      const linksBefore = links();
+      const outcomes = await Promise.allSettled(
+        Array.from({ length: 12 }, (_, index) =>
+          store.create('wanted', { kind: 'container', parent: index % 4 === 0 ? 'box' : 'next' }),
+        ),
+      );
+      const won = outcomes.filter(({ status }) => status === 'fulfilled');
+      expect(won).toHaveLength(1);
+      for (const outcome of outcomes)
+        if (outcome.status === 'rejected')
+          expect(outcome.reason).toMatchObject({ code: 'ERR_OVERLAY_STORE_LAYER_EXISTS' });
+      expect(readdirSync(join(store.root, '.overlayfs/new'))).toEqual([]);
+      expect(readdirSync(store.root)).toHaveLength(before + 1);
+      expect(links()).toBe(driver === 'overlay2' ? linksBefore + 1 : 0);
+      const parent = await store.parent('wanted');
+      expect(existsSync(join(store.root, 'box/committed'))).toBe(parent === 'box');
+      expect(await store.check()).toEqual([]);
+    },
+  );
 });

@@ -225,5 +225,9 @@ describePrivileged('a store of containers/storage', () => {
     expect((await store.list()).find(({ id }) => id === ids.box)?.parent).toBe(ids.next);
     await using view = await store.mount(ids.box, { target: scratch.directory('view') });
     expect(readdirSync(view.path('dir')).sort()).toEqual(['b', 'c']);
+    writeFileSync(join(store.root, ids.box, 'lower'), '');
+    expect(await store.chain(ids.box)).toEqual([ids.box, ids.next, ids.base]);
+    rmSync(join(store.root, ids.box, 'lower'));
+    expect(await store.chain(ids.box)).toEqual([ids.box, ids.next, ids.base]);
   });
 });

@@ -17,6 +17,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import type { LayerStore } from '../../lib/store/index.ts';
 import { afterThisTest, describeOn, type Scratch } from '../support/scratch.ts';
@@ -56,6 +57,68 @@ describeOn(['tmpfs', 'ext4'], 'a store for the legacy overlay', (scratch) => {
       expect([path, modeOf(at(path))]).toEqual([path, mode]);
     expect(readFileSync(at('box/lower-id'), 'utf8')).toBe('next');
     expect(existsSync(at('box/committed'))).toBe(false);
+  });
+
+  it('an upper has the mode of what it lies on', async () => {
+    const store = await openedLegacy(scratch);
+    scratch.file('base/file');
+    chmodSync(scratch.path('base'), 0o1777);
+    await store.create('base', { kind: 'image' });
+    await store.apply('base', scratch.path('base'));
+    await store.create('init', { kind: 'container', parent: 'base' });
+    await store.create('box', { kind: 'container', parent: 'init' });
+    expect([modeOf(join(store.root, 'init/upper')), modeOf(join(store.root, 'box/upper'))]).toEqual([
+      '1777',
+      '1777',
+    ]);
+    await using box = await store.mount('box');
+    expect(modeOf(box.path())).toBe('1777');
+  });
+
+  it('a layer that is made while its parent is being filled lies on what that shows then', async () => {
+    const store = await opened(scratch, { driver: 'overlay', lockTimeout: 10_000 });
+    scratch.file('base/old');
+    scratch.file('next/new');
+    await store.create('base', { kind: 'image' });
+    await store.apply('base', scratch.path('base'));
+    const shown: string[] = [];
+    for (let turn = 0; turn < 24; turn++) {
+      const [image, box] = [`image-${turn}`, `box-${turn}`];
+      await store.create(image, { kind: 'image', parent: 'base' });
+      const filling = store.apply(image, scratch.path('next'));
+      await sleep((turn % 12) / 2);
+      // Whoever comes first: a layer that something lies on is not filled any more.
+      const [filled] = await Promise.allSettled([
+        filling,
+        store.create(box, { kind: 'container', parent: image }),
+      ]);
+      await using mounted = await store.mount(box);
+      const names = readdirSync(mounted.path()).sort().join();
+      expect(names).toBe(filled.status === 'fulfilled' ? 'new,old' : 'old');
+      shown.push(names);
+    }
+    expect(shown).toContain('new,old');
+    expect(await store.check()).toEqual([]);
+  });
+
+  it('a tree is filled from the moment that it is there, whether that has been noted or not', async () => {
+    const store = await openedLegacy(scratch);
+    await threeLayers(store, scratch);
+    const at = (...names: string[]) => join(store.root, ...names);
+    await store.create('top', { kind: 'image', parent: 'base' });
+    const empty = readFileSync(at('top/overlayfs.json'));
+    await store.apply('top', scratch.path('next'));
+    writeFileSync(at('top/overlayfs.json'), empty);
+    const before = readdirSync(at('top/root'));
+    await expect(store.apply('top', scratch.path('base'))).rejects.toMatchObject({
+      code: 'ERR_OVERLAY_STORE_LAYER_READONLY',
+    });
+    expect(readdirSync(at('top/root'))).toEqual(before);
+    const found = { path: at('top/overlayfs.json'), severity: 'warning' };
+    expect(await store.check()).toMatchObject([found]);
+    expect(await store.check({ repair: true })).toMatchObject([{ ...found, repaired: true }]);
+    expect(JSON.parse(readFileSync(at('top/overlayfs.json'), 'utf8'))).toMatchObject({ state: 'filled' });
+    expect(await store.check()).toEqual([]);
   });
 
   it('an image layer is a whole tree, linked to its parent where nothing has changed', async () => {
