@@ -6,9 +6,10 @@ import { binding } from '../addon.ts';
 import { type OverlayError, overlayError } from '../errors.ts';
 import { kernelFeatures } from '../inspect/kernel.ts';
 import { listOverlays, type MountedOverlay, parseOverlayOptions } from '../inspect/mount-table.ts';
-import type { DirectoryFacts, NativeRef, NativeStack } from '../native/binding.ts';
+import type { DirectoryFacts, NativeRef } from '../native/binding.ts';
 import { showPath, showRef } from '../paths.ts';
 import { explainTarget } from './apply-errors.ts';
+import type { ChangeOrigin } from './origin.ts';
 
 type Known = Extract<DirectoryFacts, { error?: undefined }>;
 
@@ -16,7 +17,7 @@ type Known = Extract<DirectoryFacts, { error?: undefined }>;
  * Throws `ERR_OVERLAY_TARGET_OVERLAPS` for a target that lies in a layer of the stack or holds one; a lower itself may be the
  * target. Containment is told by superblock and path within the file system, since a bind mount hides it from `..`.
  */
-export async function refuseOverlap(target: NativeRef, stack: NativeStack): Promise<void> {
+export async function refuseOverlap(target: NativeRef, { stack, walk }: ChangeOrigin): Promise<void> {
   const { lower, dataOnlyLower, upper, work } = stack;
   const layers: readonly (readonly [role: string, ref: NativeRef, itself: boolean])[] = [
     ...lower.map((ref) => ['lower', ref, true] as const),
@@ -24,19 +25,26 @@ export async function refuseOverlap(target: NativeRef, stack: NativeStack): Prom
     ...(upper === undefined ? [] : [['upper', upper, false] as const]),
     ...(work === undefined ? [] : [['work directory', work, false] as const]),
   ];
-  const [own, ...facts] = await binding().directoryFacts([target, ...layers.map(([, ref]) => ref)]);
+  const [[own], facts] = await Promise.all([
+    binding().directoryFacts([target]),
+    binding().layerFacts(walk()),
+  ]);
   for (const [index, one] of facts.entries()) {
     const [role, ref, itself] = layers[index] as (typeof layers)[number];
     const how = relation(own, one);
     if (how === undefined || (how === 'is' && itself)) continue;
     throw overlayError(
       'ERR_OVERLAY_TARGET_OVERLAPS',
-      `the target ${showRef(target)} ${how} the ${role} ${showRef(ref)} of the changes`,
+      `the target ${showRef(target)} ${how} the ${role} ${nameOf(ref, one)} of the changes`,
       'Name a directory apart from the layers: a copy of the lower, or the lower itself',
       { path: showRef(target) },
     );
   }
 }
+
+// The number of a descriptor that has been closed names nothing, or something else.
+const nameOf = (ref: NativeRef, facts: DirectoryFacts): string =>
+  typeof ref === 'number' && isKnown(facts) ? showPath(facts.canonicalPath) : showRef(ref);
 
 /** Whether a directory is another one or lies in it, told in the same way. */
 export async function liesIn(inner: NativeRef, outer: NativeRef): Promise<boolean> {

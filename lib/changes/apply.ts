@@ -7,14 +7,14 @@ import { abortSignal, boolean, callback, checked } from '../arguments.ts';
 import { cancellable } from '../cancel.ts';
 import { invalidArgument } from '../errors.ts';
 import type { CopyMethod } from '../layer/copy-up-stream.ts';
-import type { NativeApplied, NativeApply, NativeRef, NativeStack } from '../native/binding.ts';
+import type { NativeApplied, NativeApply, NativeRef } from '../native/binding.ts';
 import { directoryRef, showPath } from '../paths.ts';
 import type { DirRef } from '../types.ts';
 import { type ApplyConflict, conflictError, explainApply, explainTarget } from './apply-errors.ts';
 import { packChanges } from './apply-pack.ts';
 import { refuseInUse, refuseOverlap } from './apply-target.ts';
 import type { Change } from './change.ts';
-import { stackOf } from './origin.ts';
+import { type ChangeOrigin, originOf } from './origin.ts';
 import type { ChangeStream } from './stream.ts';
 
 /**
@@ -80,14 +80,15 @@ export interface ApplyResult {
  * that are among the changes get their times last; others in which names have changed have the time of that, as ever.
  * Attributes of the overlay's own (`trusted.overlay.*`) stay behind.
  *
- * @param changes - from `changes()`: the stream itself, or any of its entries while it is open.
+ * @param changes - from `changes()`: the stream itself, or any of its entries until it is closed. The layers are those that the
+ * stream holds open: an overlay may be unmounted meanwhile, and its own lower be the target.
  * @param target - on any file system; of its own mount only.
  *
  * @see renameat2(2) and openat2(2)
  *
  * @throws OverlayError `ERR_OVERLAY_APPLY_CONFLICT` where the target is not as the before-view, and `onConflict` has no other
  * answer; `ERR_OVERLAY_TARGET_OVERLAPS` and `ERR_OVERLAY_TARGET_IN_USE` where the target is, holds or lies in a layer;
- * `ERR_OVERLAY_TARGET_NOT_FOUND` and the like; `ERR_OVERLAY_APPLY_HALF_DONE` where something failed and not all of it could
+ * `ERR_OVERLAY_TARGET_NOT_FOUND` and the like; `ERR_OVERLAY_STREAM_CLOSED` for entries of a stream that has been closed; `ERR_OVERLAY_APPLY_HALF_DONE` where something failed and not all of it could
  * be taken back: its `applied` says what is there, its `left` where the rest lies. Anything else (`ENOSPC`, `EIO` …) is an
  * error of `node:fs`'s own shape, and the target is as it was.
  *
@@ -112,9 +113,9 @@ export async function applyChanges(
   const { include, onConflict, dryRun = false, signal, onProgress } = checkOptions(options);
   signal?.throwIfAborted();
   const chosen = await collect(changes, include, signal);
-  const stack = commonStack(chosen);
-  if (stack === undefined) return nothing;
-  const given: Given = { changes: chosen, stack, target: directory };
+  const origin = commonOrigin(chosen);
+  if (origin === undefined) return nothing;
+  const given: Given = { changes: chosen, origin, target: directory };
   return carryOver(given, {
     dryRun,
     ...(typeof onConflict === 'function' ? { onConflict } : {}),
@@ -126,7 +127,7 @@ export async function applyChanges(
 /** @internal What is to be done, and where. */
 export interface Given {
   readonly changes: readonly Change[];
-  readonly stack: NativeStack;
+  readonly origin: ChangeOrigin;
   readonly target: NativeRef;
 }
 type Ways = Omit<ApplyOptions, 'include' | 'onConflict'> & {
@@ -134,13 +135,13 @@ type Ways = Omit<ApplyOptions, 'include' | 'onConflict'> & {
 };
 
 /** @internal */
-export async function carryOver({ changes, stack, target }: Given, ways: Ways): Promise<ApplyResult> {
+export async function carryOver({ changes, origin, target }: Given, ways: Ways): Promise<ApplyResult> {
   const { onConflict, dryRun = false, signal, onProgress } = ways;
-  await refuseOverlap(target, stack);
+  await refuseOverlap(target, origin);
   await refuseInUse(target);
   signal?.throwIfAborted();
   const { apply } = await binding()
-    .openApply(stack, target)
+    .openApply(origin.walk(), target)
     .catch((error) => {
       throw explainTarget(error, target);
     });
@@ -262,13 +263,14 @@ async function collect(
 }
 
 // What a change means depends on the layers that it was found in.
-function commonStack(changes: readonly Change[]): NativeStack | undefined {
-  let common: NativeStack | undefined;
+function commonOrigin(changes: readonly Change[]): ChangeOrigin | undefined {
+  let common: ChangeOrigin | undefined;
   for (const change of changes) {
-    const stack = stackOf(change);
-    if (stack === undefined || (common !== undefined && stack !== common))
+    const origin = originOf(change);
+    if (origin === undefined || (common !== undefined && origin !== common))
       throw invalidArgument('changes', change, 'must all come from one call of changes()');
-    common = stack;
+    common = origin;
   }
+  common?.walk();
   return common;
 }

@@ -5,10 +5,9 @@
 import type { FileHandle } from 'node:fs/promises';
 import type { FileType } from '../layer/file-type.ts';
 import { layerPlace } from '../layer/place.ts';
-import type { NativeStack } from '../native/binding.ts';
 import { showPath } from '../paths.ts';
 import type { Change, ChangeField, ChangeKind, ChangeSource } from './change.ts';
-import { origin } from './origin.ts';
+import { type ChangeOrigin, origin } from './origin.ts';
 
 /** The kinds, by their numbers in records. */
 export const changeKinds: readonly ChangeKind[] = [
@@ -40,12 +39,12 @@ export class ChangeBatch {
   readonly #longs: BigUint64Array;
   readonly #texts: Buffer;
   readonly #length: number;
-  readonly stack: NativeStack;
+  readonly origin: ChangeOrigin;
   readonly open: OpenSource;
 
-  constructor(length: number, records: Buffer, stack: NativeStack, open: OpenSource) {
+  constructor(length: number, records: Buffer, origin: ChangeOrigin, open: OpenSource) {
     this.#length = length;
-    this.stack = stack;
+    this.origin = origin;
     this.open = open;
     // The machine's own byte order on both sides.
     this.#words = new Uint32Array(records.buffer, records.byteOffset, length * WORDS);
@@ -142,15 +141,15 @@ class PackedChange implements Change {
     if (word === NO_LAYER) return undefined;
     const layer = word === INDEX_LAYER ? -1 : word;
     const path = Buffer.from(this.#batch.text(this.#index, this.#has(HAS.sourcePath) ? SOURCE_PATH : PATH));
-    const { open, stack } = this.#batch;
+    const { open, origin } = this.#batch;
     return {
-      ...layerPlace({ layer, path }, stack, { roots: [], work: Buffer.alloc(0) }),
+      ...layerPlace({ layer, path }, origin.stack, { roots: [], work: Buffer.alloc(0) }),
       open: () => open(layer, path),
     };
   }
 
-  get [origin](): NativeStack {
-    return this.#batch.stack;
+  get [origin](): ChangeOrigin {
+    return this.#batch.origin;
   }
 
   /** Every property that is there, for JSON and for looking at. */

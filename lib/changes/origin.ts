@@ -2,15 +2,23 @@
  * Which layers a change was found in.
  * @module
  */
-import type { NativeStack } from '../native/binding.ts';
+import type { NativeChanges, NativeStack } from '../native/binding.ts';
 import type { Change } from './change.ts';
+
+/** The call of `changes()` that a change comes from. */
+export interface ChangeOrigin {
+  /** What the layers were called when they were opened: descriptors among them may be others' by now. */
+  readonly stack: NativeStack;
+  /** What holds them open. Throws `ERR_OVERLAY_STREAM_CLOSED` once nothing does. */
+  walk(): NativeChanges;
+}
 
 /** Where a change keeps it. */
 export const origin: unique symbol = Symbol('overlayfs.changeOrigin');
 
-/** The stack of the call of `changes()` that a change comes from; undefined for an object that is not one of ours. */
-export function stackOf(change: Change): NativeStack | undefined {
+/** Undefined for an object that is not one of ours. */
+export function originOf(change: Change): ChangeOrigin | undefined {
   return typeof change === 'object' && change !== null
-    ? (change as { readonly [origin]?: NativeStack })[origin]
+    ? (change as { readonly [origin]?: ChangeOrigin })[origin]
     : undefined;
 }

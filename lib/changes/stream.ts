@@ -18,6 +18,7 @@ import { isNativeError } from '../native-errors.ts';
 import type { Change, ChangeKind } from './change.ts';
 import { ChangeBatch, changeKinds, type OpenSource } from './decode.ts';
 import { explainChangeError } from './explain.ts';
+import type { ChangeOrigin } from './origin.ts';
 
 /** What came of a walk. */
 export interface ChangeResult {
@@ -49,8 +50,9 @@ export interface ChangeStream extends AsyncIterable<Change>, AsyncDisposable {
    */
   readonly done: Promise<ChangeResult>;
   /**
-   * Ends the walk and closes the layers: a `source` cannot be opened any more. Leaving the iteration, or its coming to its
-   * end, does not close: without this one descriptor for each layer stays open until the stream is collected as garbage.
+   * Ends the walk and closes the layers: no `source` can be opened and no change be applied any more. Leaving the iteration,
+   * or its coming to its end, does not close: without this one descriptor for each layer stays open until the stream is
+   * collected as garbage.
    */
   close(): Promise<void>;
 }
@@ -133,13 +135,14 @@ export class ChangeWalk implements ChangeStream {
     try {
       const { stack, options, onError, signal } = await this.#plan();
       const native = await this.#open(stack, options, signal);
+      const origin: ChangeOrigin = { stack, walk: () => this.#opened() };
       while (!ended) {
         const taken = await this.#next(native, signal);
         ended = taken.ended;
         // The next batch is got ready while this one is looked at.
         if (!ended) this.#ask(native);
         this.#note(taken);
-        const batch = new ChangeBatch(taken.count, taken.records, stack, this.#openSource).changes();
+        const batch = new ChangeBatch(taken.count, taken.records, origin, this.#openSource).changes();
         if (batch.length > 0) yield batch;
         const errors = taken.errors.map((error) => explainChangeError(error, stack));
         if (onError === 'throw' && errors[0] !== undefined) throw errors[0];
@@ -229,10 +232,14 @@ export class ChangeWalk implements ChangeStream {
     return { ...this.#last, errors: this.#errors, counts: counts as Record<ChangeKind, number> };
   }
 
-  readonly #openSource: OpenSource = async (layer, path) => {
+  #opened(): NativeChanges {
     if (this.#native === undefined) throw streamClosed();
+    return this.#native;
+  }
+
+  readonly #openSource: OpenSource = async (layer, path) => {
     const { fd, opened } = await binding()
-      .openChangeSource(this.#native, layer, path)
+      .openChangeSource(this.#opened(), layer, path)
       .catch((error) => {
         throw explainInside(error, path);
       });
@@ -248,7 +255,7 @@ function streamClosed(): Error {
   return overlayError(
     'ERR_OVERLAY_STREAM_CLOSED',
     'the stream of changes has been closed, and its layers with it',
-    'Open sources before close(), or ask for the changes again',
+    'Open sources and apply changes before close(), or ask for the changes again',
   );
 }
 

@@ -717,8 +717,11 @@ export interface Binding {
   }>;
   /** The descriptors of all layers of this process's own overlays. Synchronous. */
   liveLayers(): readonly number[];
+  /** Of the layers that a walk holds open: lowers, those that only hold data, upper, work directory. */
+  layerFacts(changes: NativeChanges): Promise<readonly DirectoryFacts[]>;
+  /** On the layers that a walk holds open; they stay so until `closeApply`. */
   openApply(
-    stack: NativeStack,
+    changes: NativeChanges,
     target: NativeRef,
   ): Promise<{ readonly apply: NativeApply; readonly recovered: boolean }>;
   /** Changes as lib/changes/apply-pack.ts packs them. */

@@ -77,6 +77,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   verb("directoryInUse", directory_in_use_verb);
   verb("overlaysElsewhere", overlays_elsewhere_verb);
   verb("liveLayers", live_layers_verb);
+  verb("layerFacts", layer_facts_verb);
   verb("openApply", open_apply_verb);
   verb("applyCheck", apply_check_verb);
   verb("applyDecide", apply_decide_verb);

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "layer_places.h"
 #include "promise.h"
 #include "verbs.h"
 
@@ -125,8 +126,9 @@ Napi::Value failure_to_js(Napi::Env env, const ApplyFailure& failure) {
 Napi::Value open_apply_verb(const Napi::CallbackInfo& info) {
   return run_result(
       info.Env(),
-      [stack = stack_from(info[0]), target = directory_from(info[1])]() -> Result<ApplyPtr> {
-        return ApplyPtr(TRY(Apply::open(stack, target)));
+      [layers = layers_of_walk(info[0]), target = directory_from(info[1])]() mutable -> Result<ApplyPtr> {
+        if (!layers) return no_walk();
+        return ApplyPtr(TRY(Apply::open(*std::move(layers), target)));
       },
       [](Napi::Env env, ApplyPtr apply) -> Napi::Value {
         auto js = Napi::Object::New(env);

@@ -35,7 +35,7 @@ int64_t weight_of(const ChangeWalk& walk) {
   struct rlimit limit {};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == 0) return 0;
   constexpr int64_t kCollected = int64_t{64} << 20;
-  return static_cast<int64_t>(walk.layers()) * (4 * kCollected / static_cast<int64_t>(limit.rlim_cur));
+  return static_cast<int64_t>(walk.layers().layers()) * (4 * kCollected / static_cast<int64_t>(limit.rlim_cur));
 }
 
 Napi::Value walk_to_js(Napi::Env env, WalkPtr walk) {
@@ -90,6 +90,14 @@ Napi::Value batch_to_js(Napi::Env env, const ChangeWalk::Batch& batch, std::stri
 }
 
 }  // namespace
+
+// A worker that is being terminated may hand over nothing.
+std::optional<MergedLayers> layers_of_walk(const Napi::Value& changes) {
+  const WalkPtr walk = changes.IsExternal() ? walk_from(changes) : nullptr;
+  return walk ? std::optional(walk->layers()) : std::nullopt;
+}
+
+SysError no_walk() { return {EBADF, "changes", "closed", {}, {}}; }
 
 Napi::Value open_changes_verb(const Napi::CallbackInfo& info) {
   return run_on_layers(

@@ -4,6 +4,7 @@
 #include "../core/directory_facts.h"
 #include "../core/features.h"
 #include "../core/xattr.h"
+#include "layer_places.h"
 #include "promise.h"
 #include "verbs.h"
 
@@ -54,6 +55,11 @@ Napi::Value facts_to_js(Napi::Env env, const DirectoryFacts& facts, MountObjects
     js.Set("mount", entry->second);
   }
   return js;
+}
+
+Napi::Value all_facts_to_js(Napi::Env env, const std::vector<DirectoryFacts>& facts) {
+  MountObjects mounts;
+  return array_to_js(env, facts, [&](const DirectoryFacts& one) { return facts_to_js(env, one, mounts); });
 }
 
 TrialOption trial_option_from(const Napi::Value& value) {
@@ -108,10 +114,26 @@ Napi::Value directory_facts_verb(const Napi::CallbackInfo& info) {
   return run(
       info.Env(), [refs = directories_from(info[0])] { return directory_facts(refs); },
       [](Napi::Env env, const std::vector<DirectoryFacts>& facts) -> Settled {
-        MountObjects mounts;
-        return {true, array_to_js(env, facts,
-                                  [&](const DirectoryFacts& one) { return facts_to_js(env, one, mounts); })};
+        return {true, all_facts_to_js(env, facts)};
       });
+}
+
+// The lowers, those that only hold data, the upper, the work directory.
+Napi::Value layer_facts_verb(const Napi::CallbackInfo& info) {
+  return run_result(
+      info.Env(),
+      [layers = layers_of_walk(info[0])]() -> Result<std::vector<DirectoryFacts>> {
+        if (!layers) return no_walk();
+        std::vector<DirectoryRef> refs;
+        const auto add = [&](const std::shared_ptr<const Fd>& layer) {
+          if (layer) refs.push_back({{}, layer->get()});
+        };
+        for (size_t layer = 1; layer < layers->layers(); ++layer) add(layers->root_of(layer));
+        add(layers->root_of(0));
+        add(layers->work());
+        return directory_facts(refs);
+      },
+      all_facts_to_js);
 }
 
 Napi::Value read_xattrs_verb(const Napi::CallbackInfo& info) {

@@ -3,6 +3,7 @@
 
 #include <napi.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,11 @@ struct LayerNames {
 };
 LayerNames roots_of(const MergedLayers& layers);
 Napi::Object roots_to_js(Napi::Env env, const LayerNames& names);
+
+// The layers that a walk over changes holds open, shared with it; none: it has been closed.
+std::optional<MergedLayers> layers_of_walk(const Napi::Value& changes);  // changes.cc
+// EBADF, where it has been.
+SysError no_walk();
 
 // { layer, path }: by the kernel's number, 0 the upper; -1 is the work directory.
 Napi::Object place_to_js(Napi::Env env, size_t layer, const std::string& path);

@@ -25,6 +25,7 @@ Napi::Value kernel_features_verb(const Napi::CallbackInfo& info);
 Napi::Value try_create_verb(const Napi::CallbackInfo& info);
 Napi::Value list_overlays_verb(const Napi::CallbackInfo& info);
 Napi::Value directory_facts_verb(const Napi::CallbackInfo& info);
+Napi::Value layer_facts_verb(const Napi::CallbackInfo& info);
 Napi::Value read_xattrs_verb(const Napi::CallbackInfo& info);
 
 // holders.cc

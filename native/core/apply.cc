@@ -365,9 +365,8 @@ class ApplyRun {
   uint64_t parents_ = 0;
 };
 
-Result<std::unique_ptr<Apply>> Apply::open(const LayerStack& stack, const DirectoryRef& target) {
+Result<std::unique_ptr<Apply>> Apply::open(MergedLayers layers, const DirectoryRef& target) {
   TargetTree tree = TRY(TargetTree::open(target));
-  MergedLayers layers = TRY(MergedLayers::open(stack));
   std::unique_ptr<Apply> apply(new Apply(std::move(layers), std::move(tree)));
   apply->recovered_ = TRY(ApplyStaging::recover(apply->target_));
   return apply;

@@ -89,9 +89,9 @@ struct ApplyFailure {
 
 class Apply {
  public:
-  // Opens layers and target, takes the target's lock (EWOULDBLOCK from "flock": another run has it), and
+  // Opens the target, takes the target's lock (EWOULDBLOCK from "flock": another run has it), and
   // puts back or clears what a run that was killed has left.
-  static Result<std::unique_ptr<Apply>> open(const LayerStack& stack, const DirectoryRef& target);
+  static Result<std::unique_ptr<Apply>> open(MergedLayers layers, const DirectoryRef& target);
 
   // Everything that is not as the before-view has it; nothing is changed.
   Result<std::vector<Conflict>> check(std::vector<ApplyChange> changes, const Cancel& cancel);

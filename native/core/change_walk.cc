@@ -52,15 +52,8 @@ void ChangeWalk::close_directories() {
 
 Result<Fd> ChangeWalk::open_source(size_t layer, const std::string& path) const {
   const MergedLayers& layers = context_->layers();
-  Fd work;
-  int root = -1;
-  if (layer == kIndexLayer) {
-    work = TRY(open_directory(*layers.stack().work));
-    root = work.get();
-  } else {
-    root = layers.root_of(layer)->get();
-  }
-  return open_beneath(root, path, O_RDONLY | O_NONBLOCK);
+  const auto& root = layer == kIndexLayer ? layers.work() : layers.root_of(layer);
+  return open_beneath(root->get(), path, O_RDONLY | O_NONBLOCK);
 }
 
 }  // namespace overlayfs

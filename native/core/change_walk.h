@@ -31,8 +31,7 @@ class ChangeWalk {
   // Ends the walk and waits until nothing is open but the layers themselves. Not while next() runs.
   void end();
 
-  size_t layers() const { return context_->layers().lowers() + 1; }
-
+  const MergedLayers& layers() const { return context_->layers(); }
   // What a change's source names, for reading.
   Result<Fd> open_source(size_t layer, const std::string& path) const;
 

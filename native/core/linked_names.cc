@@ -64,7 +64,7 @@ class LinkedTask final : public OrderedWork::Task {
 
 Result<LinkedNames> find_linked_names(ChangeContext& context) {
   if (!context.layers().reads_index()) return LinkedNames{};
-  const Fd work = TRY(open_directory(*context.layers().stack().work));
+  const Fd& work = *context.layers().work();
   auto index = open_beneath(work.get(), "index", O_RDONLY | O_DIRECTORY);
   if (!index && index.error().err == ENOENT) return LinkedNames{};
   if (!index) return std::move(index).error();

@@ -76,15 +76,15 @@ Result<void> MergedLayers::open_layer(const DirectoryRef& ref, size_t layer) {
 // Without file handles in every layer the kernel mounts as if index were off.
 Result<void> MergedLayers::open_index() {
   if (!stack_.work) return {};
-  const Fd work = TRY(open_directory(*stack_.work));
+  work_ = std::make_shared<const Fd>(TRY(open_directory(*stack_.work)));
   const auto trap = [&](const Fd& directory) -> Result<void> {
     const DirectoryIdentity identity = TRY(identify(directory.get(), stack_.work->shown()));
     traps_.emplace_back(identity.device, identity.inode);
     return {};
   };
-  TRY(trap(work));
-  if (auto inner = open_beneath(work.get(), "work", O_PATH | O_DIRECTORY)) TRY(trap(*inner));
-  auto index = open_beneath(work.get(), "index", O_PATH | O_DIRECTORY);
+  TRY(trap(*work_));
+  if (auto inner = open_beneath(work_->get(), "work", O_PATH | O_DIRECTORY)) TRY(trap(*inner));
+  auto index = open_beneath(work_->get(), "index", O_PATH | O_DIRECTORY);
   if (!index && index.error().err != ENOENT) return std::move(index).error();
   if (index) TRY(trap(*index));
   if (!stack_.upper || (!index && !stack_.index)) return {};

@@ -111,6 +111,7 @@ class MergedLayers {
   size_t layers() const { return layers_.size(); }  // all, with the place of the upper
   const LayerStack& stack() const { return stack_; }
   const std::shared_ptr<const Fd>& root_of(size_t layer) const { return layers_[layer].root; }
+  const std::shared_ptr<const Fd>& work() const { return work_; }  // null: none is given
   bool reads_index() const { return index_on_; }
   std::string xattr(const char* name) const { return stack_.xattr_prefix() + std::string(name); }
 
@@ -170,6 +171,7 @@ class MergedLayers {
   std::vector<Layer> layers_;
   size_t lowers_ = 0;
   bool index_on_ = false;                             // asked for, and every layer has file handles
+  std::shared_ptr<const Fd> work_;
   std::shared_ptr<const Fd> index_;                   // work/index, where there is one
   std::vector<std::pair<uint64_t, uint64_t>> traps_;  // device and inode of what no look-up may come to
 };

@@ -249,6 +249,43 @@ describePrivileged('applyChanges on one file system', () => {
     expect(await applyChanges([], target)).toMatchObject({ applied: [], skipped: [], bytes: 0n });
   });
 
+  it('applies what was told of an overlay to its own lower once that is unmounted, whatever is mounted then', async () => {
+    const made = (name: string) => ({
+      lower: scratch.directory('base'),
+      upper: scratch.directory(name, 'upper'),
+      work: scratch.directory(name, 'work'),
+      target: scratch.directory(name, 'merged'),
+    });
+    write(scratch.path('base'), 'file', 'old');
+    const overlay = await mountOverlay(made('one'));
+    writeFileSync(overlay.path('file'), 'of the one');
+    await using stream = overlay.changes();
+    const all: Change[] = [];
+    for await (const change of stream) all.push(change);
+    const numbers = JSON.stringify(overlay.layers());
+    await overlay.unmount();
+    {
+      // Its layers have the numbers that the first one's had.
+      await using other = await mountOverlay({
+        ...made('other'),
+        lower: scratch.directory('other', 'lower'),
+      });
+      writeFileSync(other.path('file'), 'of the other');
+      expect(JSON.stringify(other.layers())).toBe(numbers);
+      await applyChanges(all, scratch.path('base'));
+    }
+    expect(readFileSync(scratch.path('base', 'file'), 'utf8')).toBe('of the one');
+  });
+
+  it('refuses the changes of a stream that has been closed', async () => {
+    const { stack, target } = await changed(scratch, tree, edit);
+    const stream = changes(stack);
+    const all: Change[] = [];
+    for await (const change of stream) all.push(change);
+    await stream.close();
+    await expectRefusal(scratch, 'ERR_OVERLAY_STREAM_CLOSED', () => applyChanges(all, target));
+  });
+
   it('tells how far it has got', async () => {
     const { stack, target } = await changed(scratch, tree, edit);
     const told: ApplyProgress[] = [];
@@ -653,8 +690,8 @@ for i in range(151):
 
     it('makes no directory of a name that another change would need as one', async () => {
       const { stack, target } = await changed(scratch, tree, edit);
-      const written = await writtenChanges(stack, [{ kind: 'modified', path: 'hello/x' }]);
-      await expect(applyChanges(written, target)).rejects.toMatchObject({
+      await using written = await writtenChanges(stack, [{ kind: 'modified', path: 'hello/x' }]);
+      await expect(applyChanges(written.all, target)).rejects.toMatchObject({
         code: 'ERR_OVERLAY_APPLY_CONFLICT',
       });
     });
@@ -741,11 +778,12 @@ for i in range(151):
   });
 });
 
+/** The layers stay open until the test ends. */
 async function collected(stack: LayerStack): Promise<Change[]> {
   const stream = changes(stack);
+  afterThisTest(() => stream.close());
   const all: Change[] = [];
   for await (const change of stream) all.push(change);
-  await stream.close();
   return all;
 }
 

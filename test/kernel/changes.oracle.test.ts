@@ -175,9 +175,9 @@ async function expectApplied(stack: LayerStack, before: View, after: View, copie
     const target = `${copies}/${way}`;
     if (way === 'naive') {
       expect(asPlain(await view(target))).toEqual(before);
-      const naive = await writtenChanges(stack, compareViews(before, after));
-      const { applied, skipped } = await applyChanges(naive, target);
-      expect({ applied: applied.length, skipped }).toEqual({ applied: naive.length, skipped: [] });
+      await using naive = await writtenChanges(stack, compareViews(before, after));
+      const { applied, skipped } = await applyChanges(naive.all, target);
+      expect({ applied: applied.length, skipped }).toEqual({ applied: naive.all.length, skipped: [] });
     } else {
       await using stream = changes(stack, { ...everything, renames: way === 'renames' });
       await applyChanges(stream, target);

@@ -1,8 +1,9 @@
 /**
  * Change sets that are no work of the change engine: from two naive views, or written by hand.
  */
+import { binding } from '../../lib/addon.ts';
 import type { Change, ChangeKind } from '../../lib/changes/change.ts';
-import { origin } from '../../lib/changes/origin.ts';
+import { type ChangeOrigin, origin } from '../../lib/changes/origin.ts';
 import { checkStack, settleStack } from '../../lib/layer/stack.ts';
 import type { LayerStack } from '../../lib/types.ts';
 import type { Seen, View } from './view.ts';
@@ -19,10 +20,24 @@ export interface Written {
   readonly linkGroup?: bigint;
 }
 
-/** Changes of this stack, as `changes()` would give them. */
-export async function writtenChanges(stack: LayerStack, written: readonly Written[]): Promise<Change[]> {
+/** Changes of this stack, as `changes()` would give them; the layers are open until it is disposed of. */
+export async function writtenChanges(
+  stack: LayerStack,
+  written: readonly Written[],
+): Promise<AsyncDisposable & { readonly all: readonly Change[] }> {
   const { native } = await settleStack(checkStack(stack));
-  return written.map(({ kind, path, type = 'file', from, fields = [], ...more }) => {
+  const walk = await binding().openChanges(native, {
+    compare: 'none',
+    inOrder: false,
+    renames: false,
+    expand: false,
+    dirTimes: false,
+    include: [],
+    exclude: [],
+    threads: 1,
+  });
+  const here: ChangeOrigin = { stack: native, walk: () => walk };
+  const all = written.map(({ kind, path, type = 'file', from, fields = [], ...more }) => {
     const fromBytes = from === undefined ? {} : { from, fromBytes: Buffer.from(from, 'latin1') };
     const pathBytes = Buffer.from(path, 'latin1');
     const change: Change = {
@@ -36,8 +51,9 @@ export async function writtenChanges(stack: LayerStack, written: readonly Writte
       ...fromBytes,
       ...more,
     };
-    return Object.assign(change, { [origin]: native });
+    return Object.assign(change, { [origin]: here });
   });
+  return { all, [Symbol.asyncDispose]: () => binding().closeChanges(walk) };
 }
 
 /** What tells one view from the other, path by path, without renames; the times of directories too. */
