@@ -49,6 +49,7 @@
             "native/core/apply.cc",
             "native/core/apply_check.cc",
             "native/core/apply_links.cc",
+            "native/core/apply_seen.cc",
             "native/core/apply_staging.cc",
             "native/core/beneath.cc",
             "native/core/change_context.cc",

@@ -96,13 +96,22 @@ export function explainTarget(error: unknown, target: NativeRef): unknown {
 /** Why the changes could not be looked at or carried out. */
 export function explainApply(error: unknown, changes: readonly Change[], target?: NativeRef): unknown {
   if (!isNativeError(error)) return error;
-  const { place, applied = [], left } = error as Partial<NativeApplyFailure> & NativeError;
+  const { place, applied = [], left, edited } = error as Partial<NativeApplyFailure> & NativeError;
   const path = place ?? error.path ?? Buffer.alloc(0);
   if (applied.length > 0 || (left !== undefined && left.length > 0)) {
     return halfDone(`${showPath(path)} failed, and not everything could be taken back`, error, target, {
       applied: applied.map((index) => changes[index] as Change),
       ...(left === undefined || left.length === 0 ? {} : { left: showPath(left) }),
     });
+  }
+  if (edited !== undefined) {
+    const shown = edited.length === 0 ? '.' : showPath(edited);
+    return overlayError(
+      'ERR_OVERLAY_APPLY_CONFLICT',
+      `${shown} has been changed in the target since it was compared; everything has been taken back`,
+      'Call again when nothing else writes to the target',
+      { ...nativeDetails(error), path: shown },
+    );
   }
   if ([errno.ENOSPC, errno.EDQUOT].includes(-error.errno)) {
     return overlayError(

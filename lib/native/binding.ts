@@ -371,6 +371,8 @@ export interface NativeApplyFailure extends NativeError {
   readonly applied: readonly number[];
   /** The name, in the target, of the directory that holds what could not be put back; empty: nothing. */
   readonly left: Buffer;
+  /** What somebody has changed in the target since it was compared, if that is why. */
+  readonly edited?: Buffer;
 }
 
 /** A walk over the changes of an upper. Opaque here; ends with `closeChanges`, or when nobody has it any more. */

@@ -118,6 +118,7 @@ Napi::Value failure_to_js(Napi::Env env, const ApplyFailure& failure) {
            return Napi::Number::New(env, static_cast<double>(change));
          }));
   js.Set("left", bytes_to_js(env, failure.left));
+  if (failure.edited) js.Set("edited", bytes_to_js(env, *failure.edited));
   return js;
 }
 
@@ -171,7 +172,7 @@ Napi::Value apply_run_verb(const Napi::CallbackInfo& info) {
       info.Env(),
       [apply = apply_from(info[0]), decisions = decisions_from(info[1]),
        cancel = cancel_from(info[2])]() mutable -> std::variant<ApplyOutcome, ApplyFailure> {
-        if (apply == nullptr) return ApplyFailure{no_handle(), {}, {}, {}};
+        if (apply == nullptr) return ApplyFailure{no_handle(), {}, {}, {}, {}};
         return apply->run(std::move(decisions), cancel);
       },
       [](Napi::Env env, const std::variant<ApplyOutcome, ApplyFailure>& done) -> Settled {

@@ -40,7 +40,8 @@ class ApplyRun {
       return std::move(outcome_);
     }
     ApplyStaging::Undone undone = staging_.undo();
-    return ApplyFailure{std::move(done).error(), current_, with_content(undone.kept), std::move(undone.left)};
+    return ApplyFailure{std::move(done).error(), current_, with_content(undone.kept), std::move(undone.left),
+                        staging_.edited()};
   }
 
  private:
@@ -64,6 +65,8 @@ class ApplyRun {
     staging_.begin_placing();
     TRY(in_order(Apply::Phase::placing, &ApplyRun::put_in_place));
     TRY(finish_directories());
+    // A directory that somebody has chosen to lose may hold what has not been looked at.
+    TRY(staging_.verify([this](size_t at) { return is_forced(at); }));
     return staging_.commit();
   }
 
@@ -199,7 +202,7 @@ class ApplyRun {
       const int there = TRY(target_.directory(parent_of(*kept)));
       if (sys::linkat(there, name_of(*kept).c_str(), parent, name.c_str(), 0) != 0)
         return failed("linkat", {}, *kept);
-      return {};
+      return staging_.has_moved({parent, name});
     }
     if (group && !entry.is_directory()) {
       const auto [first, is_first] = links_.try_emplace(*group, staged);
@@ -317,6 +320,7 @@ class ApplyRun {
       const bool moved = hows_[at] == How::move && change.directory && (change.fields || is_forced(at));
       if (hows_[at] != How::metadata && !moved) continue;
       TRY(begin(at));
+      if (!apply_.places_[at].in_new) TRY(staging_.still_as_seen(change.path));
       const Source source = TRY(directory_source(change.path));
       TRY(staging_.set_metadata(at, change.path, source.inode(), source.stat, copy_.metadata));
       if (change.path.empty()) TRY(staging_.set_times({}, source.stat));
@@ -423,7 +427,7 @@ std::variant<ApplyOutcome, ApplyFailure> Apply::run(std::vector<ApplyDecision> d
                                                     const Cancel& cancel) {
   target_.forget();
   auto staging = ApplyStaging::create(target_);
-  if (!staging) return ApplyFailure{std::move(staging).error(), {}, {}, {}};
+  if (!staging) return ApplyFailure{std::move(staging).error(), {}, {}, {}, {}};
   return ApplyRun(*this, std::move(decisions), cancel, *std::move(staging)).run();
 }
 

@@ -85,6 +85,7 @@ struct ApplyFailure {
   std::string path;             // in the target
   std::vector<size_t> applied;  // what is there nevertheless
   std::string left;             // the staging directory, where something that could not be put back lies
+  std::optional<std::string> edited;  // what somebody has changed in the target since it was compared
 };
 
 class Apply {

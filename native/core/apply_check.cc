@@ -43,6 +43,8 @@ class Checker {
     const bool deep = change.kind == ChangeKind::deleted || change.kind == ChangeKind::replaced;
     if (change.kind == ChangeKind::renamed) {
       auto conflict = TRY(compare(place.change, *change.from, false));
+      // What it would replace must be known too, should it be forced.
+      if (conflict && !place.in_new && !place.vacated) TRY(absent(place));
       if (conflict || place.in_new || place.vacated) return conflict;
       return change.replaces ? compare(place.change, place.before, true) : absent(place);
     }
@@ -63,7 +65,10 @@ class Checker {
 
   Found absent(const ApplyPlace& place) {
     auto entry = target_.entry(place.before);
-    if (entry) return found(place.change, ConflictReason::exists, place.before);
+    if (entry) {
+      TRY(target_.note(entry->get()));
+      return found(place.change, ConflictReason::exists, place.before);
+    }
     return lookup_failed(place.change, place.before, entry.error(), false);
   }
 
@@ -89,14 +94,22 @@ class Checker {
   }
 
   Found compare(size_t change, const std::string& path, bool deep) {
-    if (path.empty()) return none();
+    if (path.empty()) return compare_roots(change);
     MergedEntry expected = TRY(before_.lookup(path));
     auto entry = target_.entry(path);
     if (!entry) return lookup_failed(change, path, entry.error(), expected.exists());
+    TRY(target_.note(entry->get()));
     if (!expected.exists()) return found(change, ConflictReason::exists, path);
     const bool moves = deep || changes_[change].kind == ChangeKind::renamed || !expected.is_directory();
     if (moves && target_.holds_mount(path)) return found(change, ConflictReason::mount, path, false);
     return compare_entries(change, path, *entry, expected, deep);
+  }
+
+  Found compare_roots(size_t change) {
+    const Fd root = TRY(target_.entry({}));
+    TRY(target_.note(root.get()));
+    const int before = before_.root().front().fd->get();
+    return found_if(TRY(difference_between(root.get(), before, before, prefix_, cancel_)), change, {});
   }
 
   Found compare_entries(size_t change, const std::string& path, const Fd& entry, const MergedEntry& expected,
@@ -106,7 +119,12 @@ class Checker {
     if (expected.data_error != 0) return SysError{expected.data_error, "lookup", data.path(), path, {}};
     const Fd one = TRY(open_entry(meta.parent.fd->get(), meta.name));
     const Fd content = TRY(open_entry(data.parent.fd->get(), data.name));
-    auto difference = TRY(difference_between(entry.get(), one.get(), content.get(), prefix_, cancel_));
+    const auto difference = TRY(difference_between(entry.get(), one.get(), content.get(), prefix_, cancel_));
+    if (difference != Difference::none) return found_if(difference, change, path);
+    return deep && expected.is_directory() ? compare_trees(change, path) : none();
+  }
+
+  static Found found_if(Difference difference, size_t change, const std::string& path) {
     switch (difference) {
       case Difference::type:
         return found(change, ConflictReason::type, path);
@@ -117,7 +135,7 @@ class Checker {
       case Difference::none:
         break;
     }
-    return deep && expected.is_directory() ? compare_trees(change, path) : none();
+    return none();
   }
 
   // Everything in a directory that will go: what the before-view has not got would be lost. Directories are
@@ -146,6 +164,7 @@ class Checker {
         }
         if (!entry) return lookup_failed(change, inner, entry.error(), true);
         if (!expected.exists()) return found(change, ConflictReason::content, inner);
+        TRY(target_.note(entry->get()));
         if (auto conflict = TRY(compare_entries(change, inner, *entry, expected, false))) return conflict;
         if (expected.is_directory()) waiting.push_back(inner);
       }

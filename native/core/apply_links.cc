@@ -89,6 +89,7 @@ Result<bool> is_same_already(const ApplyPlace& place, const std::string& path, V
   const MergedEntry entry = TRY(after.lookup(path));
   auto there = target.entry(place.before);
   if (!entry.exists() || entry.data_error != 0 || !there) return false;
+  TRY(target.note(there->get()));
   const LayerEntry &meta = entry.entry(), &data = entry.data();
   const Fd metadata = TRY(open_entry(meta.parent.fd->get(), meta.name));
   const Fd content = TRY(open_entry(data.parent.fd->get(), data.name));

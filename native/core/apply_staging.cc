@@ -12,6 +12,7 @@
 #include "proc.h"
 #include "remove_tree.h"
 #include "rename.h"
+#include "status.h"
 #include "sys.h"
 #include "write_all.h"
 
@@ -98,6 +99,11 @@ bool TargetTree::holds_mount(const std::string& path) const {
                      [&](const std::string& mount) { return mount == path || is_below(mount, path); });
 }
 
+Result<void> TargetTree::note(int entry) {
+  seen_.note(*TRY(status_of(entry, {})));
+  return {};
+}
+
 Result<bool> ApplyStaging::recover(TargetTree& target) {
   const bool done = TRY(is_there(target.root(), kDone));
   if (done) TRY(remove_tree(target.root(), kDone));
@@ -173,10 +179,70 @@ Result<void> ApplyStaging::restore_times() {
 Result<void> ApplyStaging::take(size_t change, const std::string& path, const std::string& staged) {
   if (target_->holds_mount(path)) return SysError{EXDEV, "openat2", "a mount", path, {}};
   TRY(touch(parent_of(path), false));
-  const int parent = TRY(target_->directory(parent_of(path)));
-  TRY(rename_noreplace({parent, name_of(path)}, {directory_.get(), staged}));
+  const DirectoryEntry there{TRY(target_->directory(parent_of(path))), name_of(path)};
+  const abi::Statx before = TRY(leaving(there, path));
+  TRY(rename_noreplace(there, {directory_.get(), staged}));
   log_.push_back({Step::taken, change, path, staged, {}});
   target_->forget();
+  return has_left(before, staged, path);
+}
+
+SysError ApplyStaging::was_edited(const std::string& path) {
+  edited_ = path;
+  return {ESTALE, "statx", "changed since it was compared", path, {}};
+}
+
+Result<abi::Statx> ApplyStaging::leaving(const DirectoryEntry& there, const std::string& path) {
+  const auto status = TRY(status_of(there.directory, there.name));
+  if (!status || !target_->seen().has(*status)) return was_edited(path);
+  return *status;
+}
+
+Result<void> ApplyStaging::has_left(const abi::Statx& before, const std::string& staged,
+                                    const std::string& path) {
+  const auto status = TRY(status_of(directory_.get(), staged));
+  if (!status || !looks_the_same(*status, before)) return was_edited(path);
+  target_->seen().note_moved(*status);
+  return {};
+}
+
+// It may have other names, which may have to leave too.
+Result<void> ApplyStaging::has_moved(const DirectoryEntry& there) {
+  if (const auto status = TRY(status_of(there.directory, there.name))) target_->seen().note_moved(*status);
+  return {};
+}
+
+Result<void> ApplyStaging::still_as_seen(const std::string& path) {
+  const auto status = TRY(status_of(TRY(target_->entry(path)).get(), {}));
+  return status && target_->seen().has(*status) ? Result<void>() : was_edited(path);
+}
+
+// What has moved on to its new place is lost to nobody.
+Result<void> ApplyStaging::verify_one(const Action& action, bool with_content) {
+  const auto status = TRY(status_of(directory_.get(), action.staged));
+  if (!status) return {};
+  if (!target_->seen().has(*status)) return was_edited(action.path);
+  return with_content && S_ISDIR(status->mode) ? verify_tree(action.staged, action.path) : Result<void>();
+}
+
+// Names that have gone from it are nobody's loss: what renames have taken out is among them.
+Result<void> ApplyStaging::verify_tree(const std::string& staged, const std::string& path) {
+  std::vector<std::string> waiting{staged};
+  DirectoryStream stream;
+  while (!waiting.empty()) {
+    const std::string at = std::move(waiting.back());
+    waiting.pop_back();
+    const Fd directory = TRY(open_beneath(directory_.get(), at, O_RDONLY | O_DIRECTORY));
+    stream.start(directory.get());
+    while (const char* name = stream.next()) {
+      const auto status = TRY(status_of(directory.get(), name));
+      if (!status) continue;
+      const std::string inner = at + '/' + name;
+      if (!target_->seen().has(*status)) return was_edited(path + inner.substr(staged.size()));
+      if (S_ISDIR(status->mode)) waiting.push_back(inner);
+    }
+    if (stream.error() != 0) return SysError{stream.error(), "getdents64", {}, path, {}};
+  }
   return {};
 }
 
@@ -187,18 +253,24 @@ Result<void> ApplyStaging::put(size_t change, const std::string& staged, const s
   const int parent = TRY(target_->directory(parent_of(path)));
   const DirectoryEntry here{directory_.get(), staged}, there{parent, name_of(path)};
   if (exchange) {
+    const abi::Statx before = TRY(leaving(there, path));
     if (TRY(rename_exchange(here, there))) {
       log_.push_back({Step::exchanged, change, path, staged, {}});
+      if (staged.starts_with(kMoved)) TRY(has_moved(there));
       target_->forget();
-      return {};
+      return has_left(before, staged, path);
     }
     const std::string old = staged + "-old";
     TRY(record({{old, path, {}, false}}));
     TRY(take(change, path, old));
     return put(change, staged, path, false, quiet);
   }
-  TRY(rename_noreplace(here, there));
+  if (auto done = rename_noreplace(here, there); !done) {
+    if (done.error().err == EEXIST) return was_edited(path);
+    return done;
+  }
   log_.push_back({Step::put, change, path, staged, {}});
+  if (staged.starts_with(kMoved)) TRY(has_moved(there));
   target_->forget();
   return {};
 }

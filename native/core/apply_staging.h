@@ -10,9 +10,11 @@
 #include <unordered_map>
 #include <vector>
 
+#include "apply_seen.h"
 #include "copy_metadata.h"
 #include "directory.h"
 #include "fd.h"
+#include "rename.h"
 #include "result.h"
 #include "tree_path.h"
 
@@ -34,6 +36,9 @@ class TargetTree {
   Result<Fd> entry(const std::string& path);
   // Whether something is mounted there or below it: what must not be moved or removed.
   bool holds_mount(const std::string& path) const;
+  // What is compared, as it is before that; and whether it still is that.
+  Result<void> note(int entry);
+  SeenEntries& seen() { return seen_; }
 
  private:
   Fd root_;  // readable, and locked
@@ -41,6 +46,7 @@ class TargetTree {
   Fd last_;
   std::string last_path_;
   std::vector<std::string> mounts_;  // below the root
+  SeenEntries seen_;
 };
 
 // Something that will be taken out of the target, and where it stands when all is done: for whoever clears up
@@ -79,6 +85,23 @@ class ApplyStaging {
                             const MetadataOptions& options);
   Result<void> set_times(const std::string& path, const struct stat& status);
 
+  // An inode of the target has got another name by us: that is no change of somebody else's.
+  Result<void> has_moved(const DirectoryEntry& there);
+  // Whether a directory in the target is what it was when it was compared.
+  Result<void> still_as_seen(const std::string& path);
+  // The same of everything that has left its place; directories with all that is in them, but where the
+  // caller knows that they hold something else.
+  template <class IsKnown>
+  Result<void> verify(IsKnown is_known) {
+    for (const Action& action : log_) {
+      if (action.step == Step::taken || action.step == Step::exchanged)
+        TRY(verify_one(action, !is_known(action.change)));
+    }
+    return {};
+  }
+  // What has been changed in the target since it was compared, if that was the error.
+  const std::optional<std::string>& edited() const { return edited_; }
+
   // All is done. From here on nothing is taken back, and whoever comes after a kill only removes what is
   // left.
   Result<void> commit();
@@ -109,10 +132,17 @@ class ApplyStaging {
   // Remembers the times of a directory before its first name changes.
   Result<void> touch(const std::string& directory, bool quiet);
   Result<void> undo_one(const Action& action);
+  SysError was_edited(const std::string& path);
+  // What is about to leave its name, and the same when it has.
+  Result<abi::Statx> leaving(const DirectoryEntry& there, const std::string& path);
+  Result<void> has_left(const abi::Statx& before, const std::string& staged, const std::string& path);
+  Result<void> verify_one(const Action& action, bool with_content);
+  Result<void> verify_tree(const std::string& staged, const std::string& path);
 
   TargetTree* target_;
   Fd directory_;
   std::vector<Action> log_;
+  std::optional<std::string> edited_;
   std::unordered_map<std::string, Touched> touched_;
   bool root_touched_ = false;
   MetadataOptions metadata_;

@@ -31,12 +31,6 @@ std::optional<uint64_t> shown_previous_size(const abi::Statx& status) {
   return S_ISREG(status.mode) || S_ISLNK(status.mode) ? std::optional(status.size) : std::nullopt;
 }
 
-// Equal times of which one cannot know that they mean equal content: without a fraction they may have come
-// out of an archive, and what has just been changed may have been written twice in one tick of the clock.
-bool is_ambiguous(const abi::Statx& status) {
-  return status.mtime.nsec == 0 || status.ctime.sec - status.mtime.sec <= 1;
-}
-
 Change upper_change(const std::string& path, ChangeKind kind, const abi::Statx& status) {
   Change change;
   change.path = path;

@@ -69,6 +69,10 @@ Result<std::string> read_target(const EntryPlace& entry) {
 
 }  // namespace
 
+bool is_ambiguous(const abi::Statx& status) {
+  return status.mtime.nsec == 0 || status.ctime.sec - status.mtime.sec <= 1;
+}
+
 uint32_t compare_status(const abi::Statx& after, const abi::Statx& before) {
   uint32_t fields = 0;
   const bool sized = S_ISREG(after.mode) || S_ISLNK(after.mode);

@@ -24,6 +24,10 @@ struct Differences {
   bool any() const { return fields != 0 || !xattrs.empty(); }
 };
 
+// Equal times of which one cannot know that they mean equal content: without a fraction they may have come
+// out of an archive, and what has just been changed may have been written twice in one tick of the clock.
+bool is_ambiguous(const abi::Statx& status);
+
 // Everything that statx(2) tells.
 uint32_t compare_status(const abi::Statx& after, const abi::Statx& before);
 

@@ -170,7 +170,7 @@ class MergedLayers {
   LayerStack stack_;
   std::vector<Layer> layers_;
   size_t lowers_ = 0;
-  bool index_on_ = false;                             // asked for, and every layer has file handles
+  bool index_on_ = false;  // asked for, and every layer has file handles
   std::shared_ptr<const Fd> work_;
   std::shared_ptr<const Fd> index_;                   // work/index, where there is one
   std::vector<std::pair<uint64_t, uint64_t>> traps_;  // device and inode of what no look-up may come to

@@ -10,7 +10,7 @@ namespace overlayfs {
 namespace {
 
 constexpr size_t kEntriesInBatch = 1000;
-constexpr size_t kMostBytes = size_t{4} << 20;             // unread, beyond which workers wait
+constexpr size_t kMostUnread = size_t{4} << 20;            // bytes, beyond which workers wait
 constexpr auto kPatience = std::chrono::milliseconds(50);  // then a smaller batch will do
 
 }  // namespace
@@ -60,12 +60,12 @@ void OrderedWork::work() {
 // The task that is deepest in hand; while much is unread only the one that everything else waits for.
 std::shared_ptr<OrderedWork::Node> OrderedWork::next() {
   std::shared_ptr<Node> node;
-  if (done_bytes_ + held_bytes_ < kMostBytes) {
+  if (done_bytes_ + held_bytes_ < kMostUnread) {
     while (node == nullptr && !waiting_.empty()) {
       if (waiting_.back()->state == State::waiting) node = waiting_.back();
       waiting_.pop_back();
     }
-  } else if (in_order_ && done_bytes_ < kMostBytes / 4 && !nodes_.empty() &&
+  } else if (in_order_ && done_bytes_ < kMostUnread / 4 && !nodes_.empty() &&
              nodes_.front()->state == State::waiting) {
     node = nodes_.front();
   }

@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "directory.h"
+#include "entry_compare.h"
 #include "status.h"
 #include "sys.h"
 #include "xattr.h"
@@ -70,7 +71,7 @@ Result<bool> same_content(const abi::Statx& a, const abi::Statx& b, int one, int
   switch (a.mode & S_IFMT) {
     case S_IFREG:
       if (a.size != b.size) return false;
-      if (a.size == 0 || (a.mtime.sec == b.mtime.sec && a.mtime.nsec == b.mtime.nsec)) return true;
+      if (a.size == 0 || (a.mtime == b.mtime && !is_ambiguous(a))) return true;
       return same_bytes(one, other, cancel);
     case S_IFLNK:
       return TRY(target_of(one)) == TRY(target_of(other));

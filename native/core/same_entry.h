@@ -1,6 +1,7 @@
 // Whether two entries are the same to whoever reads them: type, mode, owner, extended attributes and content.
 // Link counts, inode numbers and a directory's times are not looked at; a file whose modification times
-// differ is read.
+// differ, or tell too little (no fraction of a second, written within a second before the last change), is
+// read.
 #pragma once
 
 #include <string>

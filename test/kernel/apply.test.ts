@@ -460,6 +460,120 @@ for i in range(151):
       },
     );
 
+    it('reads files whose equal times tell too little', async () => {
+      const { stack, target } = await changed(
+        scratch,
+        (lower) => {
+          for (const name of ['d/f', 'gone/f']) {
+            write(lower, name, 'old!!');
+            utimesSync(join(lower, name), 1e9, 1e9);
+          }
+        },
+        (merged) => {
+          writeFileSync(join(merged, 'd/f'), 'newer');
+          rmSync(join(merged, 'gone'), { recursive: true });
+        },
+      );
+      for (const name of ['d/f', 'gone/f']) {
+        writeFileSync(join(target, name), 'MINE!');
+        utimesSync(join(target, name), 1e9, 1e9);
+      }
+      const error = await expectRefusal(scratch, 'ERR_OVERLAY_APPLY_CONFLICT', () => apply(stack, target));
+      expect(error.findings.map(({ path }) => path)).toEqual(['d/f', 'gone/f']);
+      expect(error.message).toMatch(/another content/);
+    });
+
+    it('compares the root as any directory', async () => {
+      const { stack, target } = await changed(scratch, tree, (merged) => chmodSync(merged, 0o711));
+      chmodSync(target, 0o750);
+      const error = await expectRefusal(scratch, 'ERR_OVERLAY_APPLY_CONFLICT', () => apply(stack, target));
+      expect(error.path).toBe('.');
+      await apply(stack, target, { onConflict: () => 'skip' });
+      expect(statSync(target).mode & 0o777).toBe(0o750);
+      await apply(stack, target, { onConflict: () => 'apply' });
+      expect(statSync(target).mode & 0o777).toBe(0o711);
+    });
+
+    describe('that come while the question about one is open', () => {
+      const edits: Readonly<Record<string, readonly [(target: string) => void, string]>> = {
+        'a file that would be replaced': [(t) => writeFileSync(join(t, 'd/f'), 'mine'), 'd/f'],
+        'its mode': [(t) => chmodSync(join(t, 'd/f'), 0o600), 'd/f'],
+        'an attribute of it': [(t) => setXattr(join(t, 'd/f'), 'user.x'), 'd/f'],
+        'another file in its place': [
+          (t) => {
+            writeFileSync(join(t, 'new'), 'old');
+            renameSync(join(t, 'new'), join(t, 'd/f'));
+          },
+          'd/f',
+        ],
+        'a file that would be removed': [(t) => writeFileSync(join(t, 'other'), 'mine'), 'other'],
+        'a new file in a directory that would be removed': [
+          (t) => write(t, 'gone/in/mine', ''),
+          'gone/in/mine',
+        ],
+        'an edited one in there': [(t) => writeFileSync(join(t, 'gone/in/x'), 'mine'), 'gone/in/x'],
+        'an empty directory in there': [(t) => mkdirSync(join(t, 'gone/mine')), 'gone/mine'],
+        'what stands where something is added': [(t) => write(t, 'd/new', 'mine'), 'd/new'],
+        'a file that would be renamed': [(t) => writeFileSync(join(t, 'from'), 'mine'), 'from'],
+        'the mode of a directory that gets another': [(t) => chmodSync(join(t, 'mode'), 0o700), 'mode'],
+        'what has been chosen to be lost': [
+          (t) => writeFileSync(join(t, 'asked'), 'mine, once more'),
+          'asked',
+        ],
+      };
+      it.each(Object.entries(edits))('keeps %s, and takes everything back', async (_, [act, path]) => {
+        const { stack, target } = await changed(
+          scratch,
+          (lower) => {
+            tree(lower);
+            for (const name of ['asked', 'from', 'gone/in/x', 'mode/x']) write(lower, name, name);
+          },
+          (merged) => {
+            edit(merged);
+            writeFileSync(join(merged, 'asked'), 'new');
+            renameSync(join(merged, 'from'), join(merged, 'to'));
+            rmSync(join(merged, 'gone'), { recursive: true });
+            chmodSync(join(merged, 'mode'), 0o711);
+          },
+        );
+        writeFileSync(join(target, 'asked'), 'mine');
+        let edited: unknown;
+        const attempt = apply(stack, target, {
+          onConflict: async () => {
+            act(target);
+            edited = await snapshot(target);
+            return 'apply';
+          },
+        });
+        await expect(attempt).rejects.toMatchObject({
+          code: 'ERR_OVERLAY_APPLY_CONFLICT',
+          path,
+          message: expect.stringContaining('since it was compared'),
+        });
+        expect(await snapshot(target)).toEqual(edited);
+      });
+
+      it('takes no step of its own for an edit: names of one inode that leave, move and are linked', async () => {
+        const { stack, target } = await changed(
+          scratch,
+          (lower) => {
+            write(lower, 'gone/one', 'linked');
+            for (const name of ['two', 'three', 'four']) linkSync(join(lower, 'gone/one'), join(lower, name));
+          },
+          (merged) => {
+            rmSync(join(merged, 'gone'), { recursive: true });
+            unlinkSync(join(merged, 'two'));
+            writeFileSync(join(merged, 'three'), 'new');
+            renameSync(join(merged, 'four'), join(merged, 'five'));
+          },
+        );
+        await apply(stack, target);
+        expect(readFileSync(join(target, 'three'), 'utf8')).toBe('new');
+        expect(readFileSync(join(target, 'five'), 'utf8')).toBe('linked');
+        expect(readdirSync(target).sort()).toEqual(['five', 'hello', 'three']);
+      });
+    });
+
     it('finds what would be lost in a directory that goes', async () => {
       const { stack, target } = await changed(scratch, tree, (merged) =>
         rmSync(join(merged, 'd'), { recursive: true }),
