@@ -10,7 +10,6 @@ namespace overlayfs {
 namespace {
 
 constexpr size_t kNamesInOneTask = 1000, kMostPathBytes = size_t{1} << 20;
-constexpr size_t kLongPath = 4096;
 
 bool is_later(const abi::StatxTime& time, const struct timespec& than) {
   return time.sec != than.tv_sec ? time.sec > than.tv_sec : time.nsec > than.tv_nsec;

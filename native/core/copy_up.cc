@@ -18,7 +18,8 @@ namespace {
 
 using std::chrono::steady_clock;
 constexpr auto kLongestTurn = std::chrono::seconds(2);
-constexpr size_t kMostResults = 16384, kMostBytes = size_t{4} << 20;  // of their paths, which may be long
+constexpr size_t kMostResults = 16384,
+                 kMostResultBytes = size_t{4} << 20;  // of their paths, which may be long
 
 Result<OpenLayer> open_identified(const DirectoryRef& ref) {
   OpenLayer layer{TRY(open_directory(ref)), ref.shown(), {}};
@@ -183,7 +184,8 @@ std::optional<CopyUp::Task> CopyUp::take(Turn& turn) {
       turn.batch.error = SysError{ECANCELED, "abort", {}, {}, {}};
       return std::nullopt;
     }
-    const bool full = turn.batch.results.size() + turn.active >= kMostResults || turn.bytes >= kMostBytes;
+    const bool full =
+        turn.batch.results.size() + turn.active >= kMostResults || turn.bytes >= kMostResultBytes;
     if (full || steady_clock::now() >= turn.end) return std::nullopt;
     if (!tasks_.empty()) {
       Task task = std::move(tasks_.front());

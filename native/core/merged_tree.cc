@@ -14,8 +14,6 @@ namespace {
 
 constexpr int kReadable = O_RDONLY | O_DIRECTORY | O_NOFOLLOW, kPlace = O_PATH | O_DIRECTORY | O_NOFOLLOW;
 
-// Longer ones would add up: directories are as many as a tree is deep.
-constexpr size_t kLongPath = 4096;
 bool has_long_path(const TreeDirectory& directory) { return directory.longest_path > kLongPath; }
 
 void append_name(std::string& path, std::string_view name) {

@@ -13,6 +13,9 @@
 
 namespace overlayfs {
 
+// Where paths are longer they would add up: directories are as many as a tree is deep.
+inline constexpr size_t kLongPath = 4096;
+
 struct TreeDirectory;
 using TreeDirectoryPtr = std::shared_ptr<const TreeDirectory>;
 

@@ -16,7 +16,7 @@
 namespace overlayfs {
 namespace {
 
-constexpr size_t kPathsInBatch = 1000, kMostBytes = size_t{4} << 20;
+constexpr size_t kPathsInBatch = 1000, kPathBytesInBatch = size_t{4} << 20;
 
 Result<abi::Statx> look_at(int inode) {
   abi::Statx stx{};
@@ -151,7 +151,7 @@ void MountedCopyUp::enqueue(Item item, Children children) {
 
 void MountedCopyUp::work(const Cancel& cancel) {
   std::unique_lock lock(mutex_);
-  while (!failure_ && done_.size() + under_way_ < kPathsInBatch && done_bytes_ < kMostBytes) {
+  while (!failure_ && done_.size() + under_way_ < kPathsInBatch && done_bytes_ < kPathBytesInBatch) {
     if (waiting_.empty()) {
       if (under_way_ == 0) break;
       changed_.wait(lock);
