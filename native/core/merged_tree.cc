@@ -129,11 +129,12 @@ Result<OpenTreeDirectoryPtr> MergedTree::open(const TreeDirectoryPtr& directory)
     open = TRY(std::move(opened));
     keep(*at, open);
   }
-  return has_long_path(*directory) ? with_paths(directory, std::move(open)) : open;
+  return has_long_path(*directory) ? with_paths(directory, open) : open;
 }
 
 // What open_in() leaves out of what has long paths, from the top down.
-OpenTreeDirectoryPtr MergedTree::with_paths(const TreeDirectoryPtr& directory, OpenTreeDirectoryPtr open) {
+OpenTreeDirectoryPtr MergedTree::with_paths(const TreeDirectoryPtr& directory,
+                                            const OpenTreeDirectoryPtr& open) {
   std::vector<const TreeDirectory*> chain;
   for (const TreeDirectory* at = directory.get(); at != nullptr; at = at->parent.get()) chain.push_back(at);
   auto whole = std::make_shared<OpenTreeDirectory>(*open);

@@ -81,7 +81,7 @@ class MergedTree {
  private:
   Result<LayerDirectory> open_lower(const MergedDirectory* above, const TreeDirectory::Lower& lower) const;
   Result<OpenTreeDirectoryPtr> open_in(const OpenTreeDirectory* parent, const TreeDirectory& directory) const;
-  static OpenTreeDirectoryPtr with_paths(const TreeDirectoryPtr& directory, OpenTreeDirectoryPtr open);
+  static OpenTreeDirectoryPtr with_paths(const TreeDirectoryPtr& directory, const OpenTreeDirectoryPtr& open);
   OpenTreeDirectoryPtr cached(const TreeDirectory* directory);
   void keep(const TreeDirectoryPtr& directory, const OpenTreeDirectoryPtr& open);
 
