@@ -94,6 +94,8 @@ export const errorCodes = {
   ERR_OVERLAY_RENAME_HALF_DONE: 'unpredictable',
   ERR_OVERLAY_TARGET_OVERLAPS: 'policy',
   ERR_OVERLAY_TARGET_IN_USE: 'policy',
+  ERR_OVERLAY_TARGET_ON_OVERLAY: 'kernel',
+  ERR_OVERLAY_RESERVED_NAME: 'policy',
   ERR_OVERLAY_APPLY_CONFLICT: 'policy',
   ERR_OVERLAY_APPLY_HALF_DONE: 'unpredictable',
   ERR_OVERLAY_FOREIGN_LAYER: 'policy',

@@ -76,6 +76,8 @@ const unopened: Readonly<Record<number, readonly [code: ErrorCode, what: string,
 /** Why the target could not be opened. */
 export function explainTarget(error: unknown, target: NativeRef): unknown {
   if (!isNativeError(error)) return error;
+  if (isReserved(error))
+    return reserved(`the target ${showRef(target)} holds`, error, 'Move it out of the way');
   if (error.errno === -errno.EEXIST && error.syscall === 'renameat2') {
     return halfDone(
       `a run that was killed has left something in #overlayfs-apply that has no place any more (${whatFailed(error)})`,
@@ -96,13 +98,28 @@ export function explainTarget(error: unknown, target: NativeRef): unknown {
 /** Why the changes could not be looked at or carried out. */
 export function explainApply(error: unknown, changes: readonly Change[], target?: NativeRef): unknown {
   if (!isNativeError(error)) return error;
-  const { place, applied = [], left, edited } = error as Partial<NativeApplyFailure> & NativeError;
-  const path = place ?? error.path ?? Buffer.alloc(0);
+  const { place, applied = [], left, edited, onOverlay } = error as Partial<NativeApplyFailure> & NativeError;
+  const here = place?.length === 0 && Buffer.isBuffer(target) ? target : place;
+  const path = here ?? error.path ?? Buffer.alloc(0);
   if (applied.length > 0 || (left !== undefined && left.length > 0)) {
     return halfDone(`${showPath(path)} failed, and not everything could be taken back`, error, target, {
       applied: applied.map((index) => changes[index] as Change),
       ...(left === undefined || left.length === 0 ? {} : { left: showPath(left) }),
     });
+  }
+  if (isReserved(error))
+    return reserved(
+      'the changes hold',
+      error,
+      'Leave it out with `include`, or give it another name in the overlay',
+    );
+  if (onOverlay === true && error.errno === -errno.EXDEV && error.syscall === 'renameat2') {
+    return overlayError(
+      'ERR_OVERLAY_TARGET_ON_OVERLAY',
+      `${showPath(path)} lies on an overlay, whose lower holds that directory, and cannot be renamed there: ${whatFailed(error)}; everything has been taken back`,
+      "Mount that overlay with redirectDir: 'on', or name a copy on another file system",
+      { ...nativeDetails(error), path: showPath(path) },
+    );
   }
   if (edited !== undefined) {
     const shown = edited.length === 0 ? '.' : showPath(edited);
@@ -122,6 +139,20 @@ export function explainApply(error: unknown, changes: readonly Change[], target?
     );
   }
   return explainInside(error, path);
+}
+
+// What the directory of a run would be called has another maker.
+const isReserved = ({ errno: number, syscall }: NativeError): boolean =>
+  number === -errno.EEXIST && syscall === 'mkdirat';
+
+function reserved(what: string, error: NativeError, fix: string): OverlayError {
+  const path = showPath(error.path ?? error.arguments);
+  return overlayError(
+    'ERR_OVERLAY_RESERVED_NAME',
+    `${what} ${path}, a name that applyChanges() has for what it works with`,
+    fix,
+    { ...nativeDetails(error), path },
+  );
 }
 
 function halfDone(

@@ -47,7 +47,10 @@ export interface ApplyOptions {
   readonly dryRun?: boolean;
   /** Takes back what has been done, and rejects with its reason. */
   readonly signal?: AbortSignal;
-  /** Called about ten times a second. */
+  /**
+   * Called about ten times a second, and once when all is done. What it throws takes back what has been done, and is what the
+   * call rejects with; where it is too late for that, it rejects all the same.
+   */
   readonly onProgress?: (done: ApplyProgress) => void;
 }
 
@@ -60,8 +63,16 @@ export interface ApplyResult {
   readonly bytes: bigint;
   /** How the data of files was copied: how many files, by method. */
   readonly methods: Readonly<Record<Exclude<CopyMethod, 'kernel' | 'skipped'>, number>>;
-  /** Extended attributes that the target's file system would not take. */
+  /**
+   * Extended attributes that the target's file system would not take, and those that the overlay shows under names that mean
+   * something to an overlay (`trusted.overlay.*`), which are never carried over.
+   */
   readonly dropped: readonly { readonly change: Change; readonly xattr: string }[];
+  /**
+   * Directories in the target that hold what was replaced or deleted and could not be removed (an immutable file, perhaps);
+   * all else is done. They are yours: no later run touches them.
+   */
+  readonly left: readonly string[];
 }
 
 /**
@@ -74,21 +85,24 @@ export interface ApplyResult {
  * and synced in a directory `#overlayfs-apply` in the target. Only then names change: what is replaced gives way in one
  * rename(2), nothing is written in place, and a file's other hard links stay as they are. A failure or an abort takes all of
  * it back; a run that was killed half-way leaves that directory, and the next one puts what was taken out back and removes the
- * rest. It is not proof against a crash of the system.
+ * rest. It is not proof against a crash of the system. What is edited in the target meanwhile is not overwritten: all is taken back.
  *
  * No symbolic link and no mount in the target is followed or crossed. Symbolic links' targets are taken as they are. Directories
  * that are among the changes get their times last; others in which names have changed have the time of that, as ever.
- * Attributes of the overlay's own (`trusted.overlay.*`) stay behind.
+ * Attributes of the overlay's own (`trusted.overlay.*`) stay behind, and so do those that it shows under such names (an overlay
+ * inside has made them): in a directory that becomes a layer they would be marks.
  *
  * @param changes - from `changes()`: the stream itself, or any of its entries until it is closed. The layers are those that the
  * stream holds open: an overlay may be unmounted meanwhile, and its own lower be the target.
- * @param target - on any file system; of its own mount only.
+ * @param target - on any file system that renames: on an overlay without `redirectDir: 'on'`, no directory that a lower of that
+ * one holds can be deleted, replaced or renamed. Of its own mount only; nothing at its top may be called `#overlayfs-apply` or
+ * `#overlayfs-applied`.
  *
  * @see renameat2(2) and openat2(2)
  *
  * @throws OverlayError `ERR_OVERLAY_APPLY_CONFLICT` where the target is not as the before-view, and `onConflict` has no other
  * answer; `ERR_OVERLAY_TARGET_OVERLAPS` and `ERR_OVERLAY_TARGET_IN_USE` where the target is, holds or lies in a layer;
- * `ERR_OVERLAY_TARGET_NOT_FOUND` and the like; `ERR_OVERLAY_STREAM_CLOSED` for entries of a stream that has been closed; `ERR_OVERLAY_APPLY_HALF_DONE` where something failed and not all of it could
+ * `ERR_OVERLAY_TARGET_NOT_FOUND` and the like; `ERR_OVERLAY_STREAM_CLOSED` for entries of a stream that has been closed; `ERR_OVERLAY_RESERVED_NAME`, `ERR_OVERLAY_TARGET_ON_OVERLAY`; `ERR_OVERLAY_APPLY_HALF_DONE` where something failed and not all of it could
  * be taken back: its `applied` says what is there, its `left` where the rest lies. Anything else (`ENOSPC`, `EIO` …) is an
  * error of `node:fs`'s own shape, and the target is as it was.
  *
@@ -135,23 +149,36 @@ type Ways = Omit<ApplyOptions, 'include' | 'onConflict'> & {
 };
 
 /** @internal */
-export async function carryOver({ changes, origin, target }: Given, ways: Ways): Promise<ApplyResult> {
+export async function carryOver(given: Given, ways: Ways): Promise<ApplyResult> {
+  const { changes, origin, target } = given;
   const { onConflict, dryRun = false, signal, onProgress } = ways;
   await refuseOverlap(target, origin);
   await refuseInUse(target);
   signal?.throwIfAborted();
-  const { apply } = await binding()
+  const { apply, left } = await binding()
     .openApply(origin.walk(), target)
     .catch((error) => {
       throw explainTarget(error, target);
     });
+  const thrown = new AbortController();
+  const either =
+    onProgress === undefined ? signal : AbortSignal.any([thrown.signal, ...(signal ? [signal] : [])]);
   const timer =
-    onProgress === undefined ? undefined : setInterval(() => tell(apply, changes.length, onProgress), 100);
+    onProgress === undefined
+      ? undefined
+      : setInterval(() => {
+          try {
+            tell(apply, changes.length, onProgress);
+          } catch (error) {
+            clearInterval(timer);
+            thrown.abort(error);
+          }
+        }, 100);
   try {
-    const decisions = await decide(apply, changes, onConflict, signal);
+    const decisions = await decide(apply, changes, onConflict, either);
     if (dryRun)
-      return resultOf({ ...noData, decisions: await binding().applyDecide(apply, decisions) }, changes);
-    const done = await cancellable(signal, (token) =>
+      return resultOf({ ...noData, left, decisions: await binding().applyDecide(apply, decisions) }, given);
+    const done = await cancellable(either, (token) =>
       binding()
         .applyRun(apply, decisions, token)
         .catch((error) => {
@@ -159,7 +186,7 @@ export async function carryOver({ changes, origin, target }: Given, ways: Ways):
         }),
     );
     if (onProgress !== undefined) tell(apply, changes.length, onProgress);
-    return resultOf(done, changes);
+    return resultOf(done, given);
   } finally {
     clearInterval(timer);
     binding().closeApply(apply);
@@ -200,9 +227,10 @@ async function decide(
 const copyMethods = ['clone', 'copy_file_range', 'sendfile', 'read-write'] as const;
 
 function resultOf(
-  { decisions, bytes, methods, dropped }: NativeApplied,
-  changes: readonly Change[],
+  { decisions, bytes, methods, dropped, left }: NativeApplied,
+  { changes, target }: Pick<Given, 'changes' | 'target'>,
 ): ApplyResult {
+  const where = typeof target === 'number' ? '' : `${showPath(target)}/`;
   return {
     applied: changes.filter((_, index) => decisions[index] !== 1),
     skipped: changes.filter((_, index) => decisions[index] === 1),
@@ -211,11 +239,12 @@ function resultOf(
       copyMethods.map((method, index) => [method, methods[index] ?? 0]),
     ) as ApplyResult['methods'],
     dropped: dropped.map(([index, xattr]) => ({ change: changes[index] as Change, xattr: showPath(xattr) })),
+    left: left.map((name) => `${where}${showPath(name)}`),
   };
 }
 
-const noData = { bytes: 0n, methods: [], dropped: [] };
-const nothing: ApplyResult = resultOf({ ...noData, decisions: Buffer.alloc(0) }, []);
+const noData = { bytes: 0n, methods: [], dropped: [], left: [] };
+const nothing: ApplyResult = resultOf({ ...noData, decisions: Buffer.alloc(0) }, { changes: [], target: 0 });
 
 function tell(apply: NativeApply, total: number, onProgress: (done: ApplyProgress) => void): void {
   const done = binding().applyProgress(apply);

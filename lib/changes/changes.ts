@@ -38,7 +38,7 @@ export interface ChangeOptions {
   readonly dirTimes?: boolean;
   /**
    * Only what lies at or below these paths of the after-view, and directories above them that were deleted, replaced or
-   * renamed.
+   * renamed. An empty array is refused: it could mean everything as well as nothing.
    */
   readonly include?: readonly PathLike[];
   /** Not what lies at or below these paths. */
@@ -60,7 +60,12 @@ const checks: Readonly<Record<keyof ChangeOptions, Check>> = {
   renames: boolean,
   expand: boolean,
   dirTimes: boolean,
-  include: paths,
+  include: (value, name) => {
+    paths(value, name);
+    // All that is asked for, or nothing at all: what comes next may be applyChanges().
+    if ((value as readonly unknown[]).length === 0)
+      throw invalidArgument(name, value, 'must hold a path: leave it out for all changes');
+  },
   exclude: paths,
   onError: oneOf('throw', 'collect'),
   threads: integer(1, MOST_THREADS),
@@ -113,7 +118,7 @@ export function changesOf(
   stack: () => CheckedStack | Promise<CheckedStack>,
   options: ChangeOptions,
 ): ChangeStream {
-  const { include = [], exclude = [], onError = 'throw', signal, ...rest } = checked(options, checks);
+  const { include, exclude = [], onError = 'throw', signal, ...rest } = checked(options, checks);
   const { compare = 'metadata', order = 'path', renames = true, expand = false, dirTimes = false } = rest;
   const threads = rest.threads ?? Math.min(8, availableParallelism());
   const native = {
@@ -122,7 +127,7 @@ export function changesOf(
     renames,
     expand,
     dirTimes,
-    include: include.map((path, index) => pathInLayer(path, `include[${index}]`)),
+    include: (include ?? []).map((path, index) => pathInLayer(path, `include[${index}]`)),
     exclude: exclude.map((path, index) => pathInLayer(path, `exclude[${index}]`)),
     threads,
   };

@@ -142,19 +142,32 @@ export class CopyUpStream implements AsyncIterable<CopyUpResult>, PromiseLike<re
   }
 }
 
-/** Waits for a batch, and tells meanwhile how far the work has got. */
+/** Waits for a batch, and tells meanwhile how far the work has got. What the callback throws stops it, and is thrown. */
 export async function withProgress<T>(
   progress: CopyUpOptions['progress'],
   ask: () => CopyUpProgress,
   work: Promise<T>,
+  stop: () => void = () => {},
 ): Promise<T> {
   if (progress === undefined) return work;
-  const timer = setInterval(() => progress(ask()), 100);
+  let failure: { readonly thrown: unknown } | undefined;
+  const tell = (): void => {
+    try {
+      progress(ask());
+    } catch (thrown) {
+      failure ??= { thrown };
+      clearInterval(timer);
+      stop();
+    }
+  };
+  const timer = setInterval(tell, 100);
   try {
     return await work;
   } finally {
     clearInterval(timer);
-    progress(ask());
+    if (failure === undefined) tell();
+    // biome-ignore lint/correctness/noUnsafeFinally: the callback's error is why the work has ended.
+    if (failure !== undefined) throw (failure as { readonly thrown: unknown }).thrown;
   }
 }
 

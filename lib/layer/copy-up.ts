@@ -105,7 +105,14 @@ async function* carryOut(
     progress: counts,
   };
   const told = <T>(verb: (token: NativeCancel) => Promise<T>): Promise<T> =>
-    cancellable(signal, (token) => withProgress(progress, () => binding().readProgress(counts), verb(token)));
+    cancellable(signal, (token) =>
+      withProgress(
+        progress,
+        () => binding().readProgress(counts),
+        verb(token),
+        () => binding().cancel(token),
+      ),
+    );
   const first = await told((token) => binding().startCopyUp(native, order, token).catch(explain));
   const { session } = first;
   if (first.inUseUnknown !== '') unverified.push(inUseUnknown(first.inUseUnknown));

@@ -361,6 +361,8 @@ export interface NativeApplied {
   /** Files, by `clone`, `copy_file_range`, `sendfile`, `read-write`. */
   readonly methods: readonly number[];
   readonly dropped: readonly (readonly [change: number, xattr: Buffer])[];
+  /** Names, in the target, of directories that hold what could not be removed. */
+  readonly left: readonly Buffer[];
 }
 
 /** What `applyRun` rejects with. */
@@ -373,6 +375,8 @@ export interface NativeApplyFailure extends NativeError {
   readonly left: Buffer;
   /** What somebody has changed in the target since it was compared, if that is why. */
   readonly edited?: Buffer;
+  /** The target lies on an overlay. */
+  readonly onOverlay: boolean;
 }
 
 /** A walk over the changes of an upper. Opaque here; ends with `closeChanges`, or when nobody has it any more. */
@@ -725,7 +729,12 @@ export interface Binding {
   openApply(
     changes: NativeChanges,
     target: NativeRef,
-  ): Promise<{ readonly apply: NativeApply; readonly recovered: boolean }>;
+  ): Promise<{
+    readonly apply: NativeApply;
+    readonly recovered: boolean;
+    /** As of {@link NativeApplied}, of a run before. */
+    readonly left: readonly Buffer[];
+  }>;
   /** Changes as lib/changes/apply-pack.ts packs them. */
   applyCheck(apply: NativeApply, changes: Buffer, token: NativeCancel): Promise<readonly NativeConflict[]>;
   /** What `applyRun` would leave out beside. */

@@ -108,6 +108,7 @@ Napi::Value outcome_to_js(Napi::Env env, const ApplyOutcome& outcome) {
            pair.Set(1u, bytes_to_js(env, one.second));
            return pair;
          }));
+  js.Set("left", array_to_js(env, outcome.left, [env](const auto& one) { return bytes_to_js(env, one); }));
   return js;
 }
 
@@ -118,6 +119,7 @@ Napi::Value failure_to_js(Napi::Env env, const ApplyFailure& failure) {
            return Napi::Number::New(env, static_cast<double>(change));
          }));
   js.Set("left", bytes_to_js(env, failure.left));
+  js.Set("onOverlay", failure.on_overlay);
   if (failure.edited) js.Set("edited", bytes_to_js(env, *failure.edited));
   return js;
 }
@@ -134,6 +136,8 @@ Napi::Value open_apply_verb(const Napi::CallbackInfo& info) {
       [](Napi::Env env, ApplyPtr apply) -> Napi::Value {
         auto js = Napi::Object::New(env);
         js.Set("recovered", apply->recovered());
+        js.Set("left",
+               array_to_js(env, apply->left(), [env](const auto& one) { return bytes_to_js(env, one); }));
         js.Set("apply", owned_to_js(env, std::move(apply)));
         return js;
       });
@@ -172,7 +176,7 @@ Napi::Value apply_run_verb(const Napi::CallbackInfo& info) {
       info.Env(),
       [apply = apply_from(info[0]), decisions = decisions_from(info[1]),
        cancel = cancel_from(info[2])]() mutable -> std::variant<ApplyOutcome, ApplyFailure> {
-        if (apply == nullptr) return ApplyFailure{no_handle(), {}, {}, {}, {}};
+        if (apply == nullptr) return ApplyFailure{no_handle(), {}, {}, {}, {}, false};
         return apply->run(std::move(decisions), cancel);
       },
       [](Napi::Env env, const std::variant<ApplyOutcome, ApplyFailure>& done) -> Settled {

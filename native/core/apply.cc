@@ -1,6 +1,7 @@
 #include "apply.h"
 
 #include <fcntl.h>
+#include <sys/vfs.h>
 
 #include <algorithm>
 #include <map>
@@ -29,6 +30,7 @@ class ApplyRun {
         staged_(apply.places_.size()) {
     outcome_.decisions = apply.decide(std::move(decisions));
     copy_.metadata.private_prefix = apply_.layers_.stack().xattr_prefix();
+    copy_.metadata.plain = true;
     copy_.control = {cancel, &apply_.bytes_done};
     copy_.staging = staging_.directory();
   }
@@ -36,12 +38,13 @@ class ApplyRun {
   std::variant<ApplyOutcome, ApplyFailure> run() {
     auto done = all();
     if (done) {
-      staging_.clear();
+      outcome_.left = apply_.left();
+      if (auto left = staging_.clear()) outcome_.left.push_back(*std::move(left));
       return std::move(outcome_);
     }
     ApplyStaging::Undone undone = staging_.undo();
-    return ApplyFailure{std::move(done).error(), current_, with_content(undone.kept), std::move(undone.left),
-                        staging_.edited()};
+    return ApplyFailure{std::move(done).error(), current_,          with_content(undone.kept),
+                        std::move(undone.left),  staging_.edited(), is_on_overlay()};
   }
 
  private:
@@ -89,6 +92,13 @@ class ApplyRun {
     current_ = change_at(at).path;
     if (cancelled(cancel_)) return SysError{ECANCELED, "renameat2", "aborted", current_, {}};
     return {};
+  }
+
+  // Where directories of a lower cannot be renamed.
+  bool is_on_overlay() const {
+    struct statfs file_system {};
+    return sys::fstatfs(target_.root(), &file_system) == 0 &&
+           static_cast<int64_t>(file_system.f_type) == abi::OVERLAYFS_SUPER_MAGIC;
   }
 
   // The changes in directories that stayed are there with them.
@@ -231,10 +241,14 @@ class ApplyRun {
       ++outcome_.methods[static_cast<size_t>(copied.data.method)];
     }
     copied_ = true;
-    for (std::string& one : copied.dropped) {
+    note_dropped(at, std::move(copied.dropped));
+    return {};
+  }
+
+  void note_dropped(size_t at, std::vector<std::string> dropped) {
+    for (std::string& one : dropped) {
       if (is_given(at)) outcome_.dropped.emplace_back(apply_.places_[at].change, std::move(one));
     }
-    return {};
   }
 
   Result<Fd> staged_again(const std::string& path) {
@@ -322,7 +336,8 @@ class ApplyRun {
       TRY(begin(at));
       if (!apply_.places_[at].in_new) TRY(staging_.still_as_seen(change.path));
       const Source source = TRY(directory_source(change.path));
-      TRY(staging_.set_metadata(at, change.path, source.inode(), source.stat, copy_.metadata));
+      note_dropped(at,
+                   TRY(staging_.set_metadata(at, change.path, source.inode(), source.stat, copy_.metadata)));
       if (change.path.empty()) TRY(staging_.set_times({}, source.stat));
     }
     for (const auto& [path, status] : times_) {
@@ -372,11 +387,15 @@ class ApplyRun {
 Result<std::unique_ptr<Apply>> Apply::open(MergedLayers layers, const DirectoryRef& target) {
   TargetTree tree = TRY(TargetTree::open(target));
   std::unique_ptr<Apply> apply(new Apply(std::move(layers), std::move(tree)));
-  apply->recovered_ = TRY(ApplyStaging::recover(apply->target_));
+  apply->recovered_ = TRY(ApplyStaging::recover(apply->target_, apply->left_));
   return apply;
 }
 
 Result<std::vector<Conflict>> Apply::check(std::vector<ApplyChange> changes, const Cancel& cancel) {
+  for (const ApplyChange& change : changes) {
+    if (ApplyStaging::is_reserved(change.path))
+      return SysError{EEXIST, "mkdirat", "a name of ours", change.path, {}};
+  }
   changes_ = std::move(changes);
   given_ = changes_.size();
   TRY(complete_link_groups(changes_, layers_, target_, inodes_, cancel));
@@ -427,7 +446,7 @@ std::variant<ApplyOutcome, ApplyFailure> Apply::run(std::vector<ApplyDecision> d
                                                     const Cancel& cancel) {
   target_.forget();
   auto staging = ApplyStaging::create(target_);
-  if (!staging) return ApplyFailure{std::move(staging).error(), {}, {}, {}, {}};
+  if (!staging) return ApplyFailure{std::move(staging).error(), {}, {}, {}, {}, false};
   return ApplyRun(*this, std::move(decisions), cancel, *std::move(staging)).run();
 }
 

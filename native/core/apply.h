@@ -77,7 +77,8 @@ struct ApplyOutcome {
   uint64_t bytes = 0;
   std::array<uint64_t, 4> methods{};  // files, by CopyMethod
   std::vector<std::pair<size_t, std::string>>
-      dropped;  // attributes that the target would not take, by change
+      dropped;                    // attributes that the target would not take, by change
+  std::vector<std::string> left;  // directories in the target that hold what could not be removed
 };
 // What became of it where not all could be taken back.
 struct ApplyFailure {
@@ -86,6 +87,7 @@ struct ApplyFailure {
   std::vector<size_t> applied;  // what is there nevertheless
   std::string left;             // the staging directory, where something that could not be put back lies
   std::optional<std::string> edited;  // what somebody has changed in the target since it was compared
+  bool on_overlay = false;            // where the target lies
 };
 
 class Apply {
@@ -107,6 +109,7 @@ class Apply {
   std::atomic<uint64_t> entries_done{0}, bytes_done{0};
   const TargetTree& target() const { return target_; }
   bool recovered() const { return recovered_; }
+  const std::vector<std::string>& left() const { return left_; }  // by a run before
 
  private:
   friend class ApplyRun;
@@ -115,6 +118,7 @@ class Apply {
   MergedLayers layers_;
   TargetTree target_;
   bool recovered_ = false;
+  std::vector<std::string> left_;
   std::vector<ApplyChange> changes_;
   size_t given_ = 0;  // those after it are other names of their inodes
   KeptInodes inodes_;

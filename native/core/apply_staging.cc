@@ -4,12 +4,16 @@
 #include <sys/file.h>
 
 #include <algorithm>
+#include <array>
+#include <string_view>
 #include <tuple>
+#include <utility>
 
 #include "beneath.h"
 #include "copy_entry.h"
 #include "mount_info.h"
 #include "proc.h"
+#include "recorded_tree.h"
 #include "remove_tree.h"
 #include "rename.h"
 #include "status.h"
@@ -23,6 +27,11 @@ namespace {
 // touched again.
 constexpr const char *kAtWork = "#overlayfs-apply", *kDone = "#overlayfs-applied", *kLeft = "#overlayfs-left";
 constexpr const char* kRecord = "record";
+constexpr const char* kMarker = "readme";
+constexpr std::string_view kMarkerText =
+    "The npm package overlayfs applies changes to the directory above, or was killed over it. What it has "
+    "taken\n"
+    "out of there lies here: the next call for that directory puts it back.\n";
 constexpr size_t kNoChange = ~size_t{0};
 
 Result<bool> is_there(int directory, const std::string& name) {
@@ -30,6 +39,59 @@ Result<bool> is_there(int directory, const std::string& name) {
   if (sys::fstatat(directory, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0) return true;
   if (errno == ENOENT) return false;
   return failed("fstatat", {}, name);
+}
+
+// A directory of that name that holds something else is its maker's. The marker comes first and goes last.
+Result<bool> is_ours(int parent, const std::string& name) {
+  auto opened = open_beneath(parent, name, O_RDONLY | O_DIRECTORY);
+  if (!opened && (opened.error().err == ENOTDIR || opened.error().err == ELOOP)) return false;
+  const Fd directory = TRY(std::move(opened));
+  const struct stat status = TRY(stat_of(directory.get()));
+  if (status.st_uid != ::geteuid() || (status.st_mode & 0777) != 0700) return false;
+  const std::vector<std::string> names = TRY(sorted_names(directory.get()));
+  if (names.empty()) return true;
+  auto marker = open_beneath(directory.get(), kMarker, O_RDONLY | O_NONBLOCK);
+  if (!marker) return false;
+  std::array<char, kMarkerText.size() + 1> text;
+  const ssize_t size = sys::read(marker->get(), text.data(), text.size());
+  if (size < 0) return false;
+  const std::string_view read(text.data(), static_cast<size_t>(size));
+  return read == kMarkerText || (names.size() == 1 && kMarkerText.starts_with(read));
+}
+
+Result<void> make_ours(int parent, const char* name) {
+  if (sys::mkdirat(parent, name, 0700) != 0) return failed("mkdirat", name);
+  const Fd directory = TRY(open_beneath(parent, name, O_RDONLY | O_DIRECTORY));
+  // Nothing that is made in it is to have a default ACL of the target's.
+  for (const char* acl : {"system.posix_acl_default", "system.posix_acl_access"}) {
+    if (sys::fremovexattr(directory.get(), acl) != 0 && errno != ENODATA && errno != EOPNOTSUPP)
+      return failed("fremovexattr", acl);
+  }
+  if (sys::fchmod(directory.get(), 0700) != 0) return failed("fchmod", name);
+  const Fd marker(sys::openat(directory.get(), kMarker, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW, 0600));
+  if (!marker) return failed("openat", kMarker);
+  return write_all(marker.get(), std::string(kMarkerText));
+}
+
+Result<void> remove_ours(int parent, const std::string& name) {
+  {
+    const Fd directory = TRY(open_beneath(parent, name, O_RDONLY | O_DIRECTORY));
+    for (const std::string& inner : TRY(sorted_names(directory.get()))) {
+      if (inner != kMarker) TRY(remove_tree(directory.get(), inner));
+    }
+  }
+  return remove_tree(parent, name);
+}
+
+// Under a name that no run ever clears; the same one, if that cannot be.
+std::string set_aside(int parent, const char* name) {
+  for (int i = 0; i < 1000; ++i) {
+    std::string left = std::string(kLeft) + "-" + std::to_string(i);
+    auto done = rename_noreplace({parent, name}, {parent, left});
+    if (done) return left;
+    if (done.error().err != EEXIST) break;
+  }
+  return name;
 }
 
 // Whoever may write to the target may have written the record: what it names must not lead out of there.
@@ -104,10 +166,23 @@ Result<void> TargetTree::note(int entry) {
   return {};
 }
 
-Result<bool> ApplyStaging::recover(TargetTree& target) {
-  const bool done = TRY(is_there(target.root(), kDone));
-  if (done) TRY(remove_tree(target.root(), kDone));
-  if (!TRY(is_there(target.root(), kAtWork))) return done;
+bool ApplyStaging::is_reserved(const std::string& path) {
+  const std::string top = path.substr(0, path.find('/'));
+  return top == kAtWork || top == kDone;
+}
+
+Result<bool> ApplyStaging::recover(TargetTree& target, std::vector<std::string>& left) {
+  const bool done = TRY(is_there(target.root(), kDone)), at_work = TRY(is_there(target.root(), kAtWork));
+  for (const auto& [name, there] : {std::pair(kDone, done), std::pair(kAtWork, at_work)}) {
+    if (there && !TRY(is_ours(target.root(), name))) return SysError{EEXIST, "mkdirat", "not ours", name, {}};
+  }
+  if (done) {
+    if (auto removed = remove_ours(target.root(), kDone); !removed) {
+      left.push_back(set_aside(target.root(), kDone));
+      if (left.back() == kDone) return std::move(removed).error();
+    }
+  }
+  if (!at_work) return done;
   const Fd staging = TRY(open_beneath(target.root(), kAtWork, O_PATH | O_DIRECTORY));
   std::vector<Taking> takings = TRY(read_record(staging.get()));
   // What was taken last was nearest to the root: the others go back into it.
@@ -129,17 +204,18 @@ Result<bool> ApplyStaging::recover(TargetTree& target) {
     if (!back && !replaced) return SysError{EEXIST, "renameat2", taking.staged, taking.before, {}};
   }
   target.forget();
-  TRY(remove_tree(target.root(), kAtWork));
+  TRY(remove_ours(target.root(), kAtWork));
   return true;
 }
 
 Result<ApplyStaging> ApplyStaging::create(TargetTree& target) {
   ApplyStaging staging(target);
   staging.root_ = TRY(stat_of(target.root()));
-  if (sys::mkdirat(target.root(), kAtWork, 0700) != 0) return failed("mkdirat", kAtWork);
-  auto opened = open_beneath(target.root(), kAtWork, O_RDONLY | O_DIRECTORY);
+  auto made = make_ours(target.root(), kAtWork);
+  auto opened = made ? open_beneath(target.root(), kAtWork, O_RDONLY | O_DIRECTORY)
+                     : Result<Fd>(std::move(made).error());
   if (!opened) {
-    sys::unlinkat(target.root(), kAtWork, AT_REMOVEDIR);
+    if (opened.error().err != EEXIST) std::ignore = remove_tree(target.root(), kAtWork);
     return std::move(opened).error();
   }
   staging.directory_ = *std::move(opened);
@@ -275,8 +351,9 @@ Result<void> ApplyStaging::put(size_t change, const std::string& staged, const s
   return {};
 }
 
-Result<void> ApplyStaging::set_metadata(size_t change, const std::string& path, Inode source,
-                                        const struct stat& status, const MetadataOptions& options) {
+Result<std::vector<std::string>> ApplyStaging::set_metadata(size_t change, const std::string& path,
+                                                            Inode source, const struct stat& status,
+                                                            const MetadataOptions& options) {
   const Fd entry = TRY(target_->entry(path));
   const Fd directory = TRY(reopen_readable(entry.get(), path));
   const struct stat before = TRY(stat_of(directory.get()));
@@ -284,7 +361,7 @@ Result<void> ApplyStaging::set_metadata(size_t change, const std::string& path, 
   if (sys::mkdirat(directory_.get(), backup.c_str(), 0700) != 0) return failed("mkdirat", backup);
   const Fd kept = TRY(open_beneath(directory_.get(), backup, O_RDONLY | O_DIRECTORY));
   TRY(equalise_metadata({directory.get(), false}, {kept.get(), false}, before, {}));
-  metadata_ = options;
+  metadata_.private_prefix = options.private_prefix;
   log_.push_back({Step::metadata, change, path, backup, before});
   if (path.empty()) root_touched_ = true;
   return equalise_metadata(source, {directory.get(), false}, status, options);
@@ -304,9 +381,10 @@ Result<void> ApplyStaging::commit() {
   return rename_noreplace({target_->root(), kAtWork}, {target_->root(), kDone});
 }
 
-void ApplyStaging::clear() {
-  const bool removed = static_cast<bool>(remove_tree(target_->root(), kDone));
-  if (removed && !root_touched_) std::ignore = overlayfs::set_times({target_->root(), false}, root_);
+std::optional<std::string> ApplyStaging::clear() {
+  if (!remove_ours(target_->root(), kDone)) return set_aside(target_->root(), kDone);
+  if (!root_touched_) std::ignore = overlayfs::set_times({target_->root(), false}, root_);
+  return std::nullopt;
 }
 
 Result<void> ApplyStaging::undo_one(const Action& action) {
@@ -319,7 +397,8 @@ Result<void> ApplyStaging::undo_one(const Action& action) {
     const Fd entry = TRY(target_->entry(action.path));
     const Fd directory = TRY(reopen_readable(entry.get(), action.path));
     const Fd kept = TRY(open_beneath(directory_.get(), action.staged, O_RDONLY | O_DIRECTORY));
-    return equalise_metadata({kept.get(), false}, {directory.get(), false}, action.status, metadata_);
+    TRY(equalise_metadata({kept.get(), false}, {directory.get(), false}, action.status, metadata_));
+    return {};
   }
   const int parent = TRY(target_->directory(parent_of(action.path)));
   const DirectoryEntry here{directory_.get(), action.staged}, there{parent, name_of(action.path)};
@@ -340,23 +419,16 @@ ApplyStaging::Undone ApplyStaging::undo() {
   }
   target_->forget();
   if (whole) {
-    if (!remove_tree(target_->root(), kAtWork)) undone.left = kAtWork;
+    if (!remove_ours(target_->root(), kAtWork)) undone.left = set_aside(target_->root(), kAtWork);
     std::ignore = overlayfs::set_times({target_->root(), false}, root_);
     return undone;
   }
-  // Under a name that no run ever clears.
-  undone.left = kAtWork;
-  for (int i = 0; i < 1000; ++i) {
-    std::string name = std::string(kLeft) + "-" + std::to_string(i);
-    if (!rename_noreplace({target_->root(), kAtWork}, {target_->root(), name})) continue;
-    undone.left = std::move(name);
-    break;
-  }
+  undone.left = set_aside(target_->root(), kAtWork);
   return undone;
 }
 
-Result<void> equalise_metadata(Inode from, Inode to, const struct stat& status,
-                               const MetadataOptions& options) {
+Result<std::vector<std::string>> equalise_metadata(Inode from, Inode to, const struct stat& status,
+                                                   const MetadataOptions& options) {
   const std::vector<Xattr> wanted = TRY(xattrs_of(from.fd));
   for (const Xattr& present : TRY(xattrs_of(to.fd))) {
     const std::string& name = present.first;
@@ -366,9 +438,7 @@ Result<void> equalise_metadata(Inode from, Inode to, const struct stat& status,
     if (own || kept || name.starts_with("security.")) continue;
     if (sys::fremovexattr(to.fd, name.c_str()) != 0 && errno != ENODATA) return failed("fremovexattr", name);
   }
-  auto dropped = copy_metadata(from, to, status, options);
-  if (!dropped) return std::move(dropped).error();
-  return {};
+  return copy_metadata(from, to, status, options);
 }
 
 }  // namespace overlayfs

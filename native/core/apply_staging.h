@@ -61,9 +61,13 @@ constexpr char kNew = 'n', kMoved = 'm', kGone = 'd';
 
 class ApplyStaging {
  public:
+  // A name that only we may have in the root of a target, or something in there.
+  static bool is_reserved(const std::string& path);
+
   // Puts back what a killed run has taken out of the target, and removes the rest. True: there was something.
-  // EEXIST from "renameat2": it has no place any more.
-  static Result<bool> recover(TargetTree& target);
+  // EEXIST from "renameat2": it has no place any more; from "mkdirat": what has our name is not ours. What a
+  // finished run has left and cannot be removed gets a name that nobody clears, which is added to `left`.
+  static Result<bool> recover(TargetTree& target, std::vector<std::string>& left);
 
   static Result<ApplyStaging> create(TargetTree& target);
 
@@ -80,9 +84,9 @@ class ApplyStaging {
   void begin_placing() { touched_.clear(); }
   // Gives the directories in which there were but quiet steps the times that they had.
   Result<void> restore_times();
-  // Makes a directory's metadata that of another.
-  Result<void> set_metadata(size_t change, const std::string& path, Inode source, const struct stat& status,
-                            const MetadataOptions& options);
+  // Makes a directory's metadata that of another, but for attributes that are given.
+  Result<std::vector<std::string>> set_metadata(size_t change, const std::string& path, Inode source,
+                                                const struct stat& status, const MetadataOptions& options);
   Result<void> set_times(const std::string& path, const struct stat& status);
 
   // An inode of the target has got another name by us: that is no change of somebody else's.
@@ -105,8 +109,8 @@ class ApplyStaging {
   // All is done. From here on nothing is taken back, and whoever comes after a kill only removes what is
   // left.
   Result<void> commit();
-  // Removes what was taken out. What cannot be removed is the next run's.
-  void clear();
+  // Removes what was taken out. What cannot be removed gets a name that no run ever clears.
+  std::optional<std::string> clear();
 
   // Takes everything back, newest first, and removes the staging directory.
   struct Undone {
@@ -150,8 +154,8 @@ class ApplyStaging {
 };
 
 // Makes owner, mode, attributes and times of a directory those of another; attributes that the other has not
-// are removed, but for the overlay's own.
-Result<void> equalise_metadata(Inode from, Inode to, const struct stat& status,
-                               const MetadataOptions& options);
+// are removed, but for the overlay's own. Gives the names of those that could not be taken.
+Result<std::vector<std::string>> equalise_metadata(Inode from, Inode to, const struct stat& status,
+                                                   const MetadataOptions& options);
 
 }  // namespace overlayfs

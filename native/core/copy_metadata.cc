@@ -25,9 +25,13 @@ bool is_acl(const std::string& name) { return name == kAccessAcl || name == kDef
 // What a copy may not do without: ovl_must_copy_xattr() of fs/overlayfs/copy_up.c.
 bool must_copy(const std::string& name) { return is_acl(name) || name.starts_with("security."); }
 
-bool stays_behind(const std::string& name, const std::string& prefix) {
-  if (prefix.empty() || !name.starts_with(prefix)) return false;
-  return name.compare(prefix.size(), std::strlen("overlay."), "overlay.") != 0;
+constexpr const char* kEscaped = "overlay.";
+
+bool belongs_to_overlay(const std::string& name, const std::string& prefix) {
+  return !prefix.empty() && name.starts_with(prefix);
+}
+bool is_escaped(const std::string& name, const std::string& prefix) {
+  return name.compare(prefix.size(), std::strlen(kEscaped), kEscaped) == 0;
 }
 
 // The attribute calls on either kind of descriptor.
@@ -88,7 +92,14 @@ class XattrCopier {
     const std::vector<std::string> names = TRY(list_names(from_));
     TRY(drop_inherited_acls(names));
     for (const std::string& name : names) {
-      if (stays_behind(name, options_.private_prefix)) continue;
+      const std::string& prefix = options_.private_prefix;
+      if (belongs_to_overlay(name, prefix)) {
+        if (!is_escaped(name, prefix)) continue;
+        if (options_.plain) {
+          dropped_.push_back(prefix + name.substr(prefix.size() + std::strlen(kEscaped)));
+          continue;
+        }
+      }
       std::string value;
       const ssize_t size =
           read_whole(&value, [&](char* to, size_t room) { return from_.get(name.c_str(), to, room); });

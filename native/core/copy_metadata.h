@@ -23,6 +23,9 @@ struct MetadataOptions {
   // What the overlay's own attributes begin with: they stay behind, but for those that are escaped for an
   // overlay inside ("<prefix>overlay."). Empty: all are copied.
   std::string private_prefix;
+  // The copy is no layer: the escaped ones stay behind too, since it must not become a mark that nobody set
+  // there, and are among what is told as not taken, by the names that the overlay shows.
+  bool plain = false;
   // Append-only and immutable as `<private_prefix>protattr`, as the kernel keeps them in an upper. Otherwise
   // they stay behind: nothing could be done with the copy any more.
   bool protattr = false;

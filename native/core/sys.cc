@@ -107,6 +107,9 @@ int mknodat(int dirfd, const char* path, mode_t mode, dev_t device) {
       CALL("mknodat", syscall(SYS_mknodat, dirfd, path, mode, static_cast<unsigned>(device))));
 }
 int renameat2(int from, const char* name, int to, const char* new_name, unsigned flags) {
+#ifdef OVERLAYFS_FAULTS
+  if ((flags & abi::rename_flag::EXCHANGE) != 0 && fault::fails("renameat2:RENAME_EXCHANGE")) return -1;
+#endif
   return static_cast<int>(CALL("renameat2", syscall(SYS_renameat2, from, name, to, new_name, flags)));
 }
 int fstatat(int dirfd, const char* path, struct stat* result, int flags) {

@@ -286,6 +286,31 @@ describePrivileged('applyChanges on one file system', () => {
     await expectRefusal(scratch, 'ERR_OVERLAY_STREAM_CLOSED', () => applyChanges(all, target));
   });
 
+  it("tells what it cannot remove, which is in nobody's way", async () => {
+    const { stack, target } = await changed(
+      scratch,
+      (lower) => {
+        tree(lower);
+        write(lower, 'gone/f', 'x');
+      },
+      (merged) => {
+        edit(merged);
+        rmSync(join(merged, 'gone'), { recursive: true });
+      },
+    );
+    execFileSync('chattr', ['+i', join(target, 'gone/f')]);
+    afterThisTest(() => execFileSync('chattr', ['-R', '-i', target]));
+    const { left, applied } = await apply(stack, target);
+    expect(left).toEqual([join(target, '#overlayfs-left-0')]);
+    expect(applied.map(({ path }) => path)).toContain('gone');
+    expect(readdirSync(target).sort()).toEqual(['#overlayfs-left-0', 'd', 'hello']);
+    // What a run that was killed over its clearing up has left.
+    renameSync(join(target, '#overlayfs-left-0'), join(target, '#overlayfs-applied'));
+    const again = await apply(stack, target, { dryRun: true, onConflict: () => 'skip' });
+    expect(again.left).toEqual(left);
+    expect((await apply(stack, target, { onConflict: () => 'skip' })).left).toEqual([]);
+  });
+
   it('tells how far it has got', async () => {
     const { stack, target } = await changed(scratch, tree, edit);
     const told: ApplyProgress[] = [];
@@ -542,7 +567,7 @@ for i in range(151):
           onConflict: async () => {
             act(target);
             edited = await snapshot(target);
-            return 'apply';
+            return 'apply' as const;
           },
         });
         await expect(attempt).rejects.toMatchObject({
@@ -802,6 +827,103 @@ for i in range(151):
       await expectRefusal(scratch, 'ERR_OVERLAY_NO_SPACE', () => apply(stack, small));
     });
 
+    it('leaves alone what has a name of ours and is not, and says so', async () => {
+      const { stack, target } = await changed(scratch, tree, edit);
+      for (const name of ['#overlayfs-apply', '#overlayfs-applied']) {
+        for (const mode of [0o755, 0o700]) {
+          write(target, `${name}/my/own`, 'mine');
+          chmodSync(join(target, name), mode);
+          for (const dryRun of [true, false]) {
+            const refused = await expectRefusal(scratch, 'ERR_OVERLAY_RESERVED_NAME', () =>
+              apply(stack, target, { dryRun, onConflict: () => 'skip' }),
+            );
+            expect(refused.path).toBe(name);
+          }
+          rmSync(join(target, name), { recursive: true });
+        }
+        writeFileSync(join(target, name), '');
+        await expectRefusal(scratch, 'ERR_OVERLAY_RESERVED_NAME', () => apply(stack, target));
+        unlinkSync(join(target, name));
+      }
+      mkdirSync(join(target, '#overlayfs-apply'), { mode: 0o700 }); // of a run that was killed at once
+      await apply(stack, target);
+      expect(readdirSync(target).sort()).toEqual(['d', 'hello']);
+    });
+
+    it('refuses changes of a name of ours, and applies the others', async () => {
+      const { stack, target } = await changed(scratch, tree, (merged) => {
+        edit(merged);
+        write(merged, '#overlayfs-applied/x', 'theirs');
+      });
+      const error = await expectRefusal(scratch, 'ERR_OVERLAY_RESERVED_NAME', () => apply(stack, target));
+      expect(error.path).toMatch(/^#overlayfs-applied/);
+      await apply(stack, target, { include: ({ path }) => !path.startsWith('#overlayfs-') });
+      expect(readdirSync(target).sort()).toEqual(['d', 'hello']);
+    });
+
+    it('names a target that is read-only', async () => {
+      const { stack, target } = await changed(scratch, tree, edit);
+      const bound = scratch.directory('read-only');
+      execFileSync('mount', ['--bind', target, bound]);
+      afterThisTest(() => execFileSync('umount', [bound]));
+      execFileSync('mount', ['-o', 'remount,bind,ro', bound]);
+      await expect(apply(stack, bound)).rejects.toMatchObject({ code: 'EROFS', path: bound });
+    });
+
+    it('says why directories of a lower stay where they are on an overlay', async () => {
+      const { stack, target } = await changed(scratch, tree, (merged) =>
+        rmSync(join(merged, 'd'), { recursive: true }),
+      );
+      const box = scratch.directory('box');
+      const outer = {
+        lower: target,
+        upper: scratch.directory('box-upper'),
+        work: scratch.directory('box-work'),
+        target: box,
+      };
+      {
+        await using _ = await mountOverlay(outer);
+        await expect(apply(stack, box)).rejects.toMatchObject({
+          code: 'ERR_OVERLAY_TARGET_ON_OVERLAY',
+          path: 'd',
+        });
+        expect(readdirSync(box).sort()).toEqual(['d', 'hello', 'other']);
+        expect(readFileSync(join(box, 'd/f'), 'utf8')).toBe('old');
+      }
+      await using _ = await mountOverlay({ ...outer, redirectDir: 'on' });
+      await apply(stack, box);
+      expect(readdirSync(box).sort()).toEqual(['hello', 'other']);
+    });
+
+    it('makes no marks of attributes that the overlay shows under such names, and tells them', async () => {
+      const { stack, target } = await changed(scratch, tree, (merged) => {
+        write(merged, 'new/file', '');
+        setXattr(join(merged, 'new'), 'trusted.overlay.opaque');
+        setXattr(join(merged, 'd'), 'trusted.overlay.redirect');
+        setXattr(join(merged, 'other'), 'trusted.overlay.nested');
+      });
+      const { dropped } = await apply(stack, target);
+      expect(dropped.map(({ change, xattr }) => [change.path, xattr]).sort()).toEqual([
+        ['d', 'trusted.overlay.redirect'],
+        ['new', 'trusted.overlay.opaque'],
+        ['other', 'trusted.overlay.nested'],
+      ]);
+      for (const { xattrs } of Object.values(await view(target))) expect(xattrs).toEqual({});
+    });
+
+    it('rejects with what onProgress throws, and takes back what it has done', async () => {
+      const { stack, target } = await changed(scratch, tree, (merged) => {
+        for (let i = 0; i < 4; i++) writeFileSync(join(merged, `big${i}`), Buffer.alloc(64 << 20, i));
+      });
+      const before = await snapshot(target);
+      const thrown = new Error('from onProgress');
+      const onProgress = ({ phase }: ApplyProgress) => {
+        if (phase === 'copying') throw thrown;
+      };
+      await expect(apply(stack, target, { onProgress })).rejects.toBe(thrown);
+      expect(await snapshot(target)).toEqual(before);
+    });
+
     it('makes no directory of a name that another change would need as one', async () => {
       const { stack, target } = await changed(scratch, tree, edit);
       await using written = await writtenChanges(stack, [{ kind: 'modified', path: 'hello/x' }]);
@@ -857,6 +979,8 @@ for i in range(151):
       const forged = (record: string) => {
         rmSync(join(target, '#overlayfs-apply'), { recursive: true, force: true });
         write(target, '#overlayfs-apply/record', record);
+        write(target, '#overlayfs-apply/readme', marker);
+        chmodSync(join(target, '#overlayfs-apply'), 0o700);
       };
       for (const record of [
         '../../outside/secret\0stolen\0stolen\0',
@@ -891,6 +1015,11 @@ for i in range(151):
     });
   });
 });
+
+// What says that a directory is ours, as a forger would have it.
+const marker = `The npm package overlayfs applies changes to the directory above, or was killed over it. What it has taken
+out of there lies here: the next call for that directory puts it back.
+`;
 
 /** The layers stay open until the test ends. */
 async function collected(stack: LayerStack): Promise<Change[]> {
