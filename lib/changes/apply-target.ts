@@ -7,6 +7,7 @@ import { type OverlayError, overlayError } from '../errors.ts';
 import { kernelFeatures } from '../inspect/kernel.ts';
 import { listOverlays, type MountedOverlay, parseOverlayOptions } from '../inspect/mount-table.ts';
 import type { DirectoryFacts, NativeRef } from '../native/binding.ts';
+import { explainNative } from '../native-errors.ts';
 import { showPath, showRef } from '../paths.ts';
 import { explainTarget } from './apply-errors.ts';
 import type { ChangeOrigin } from './origin.ts';
@@ -90,7 +91,12 @@ interface LayerInUse {
 }
 
 async function layersInUse(): Promise<LayerInUse[]> {
-  const [here, elsewhere] = await Promise.all([listOverlays(), binding().overlaysElsewhere()]);
+  const elsewhereToo = binding()
+    .overlaysElsewhere()
+    .catch((error) => {
+      throw explainNative(error, 'ERR_OVERLAY_UNREACHABLE', 'the mount tables of other processes');
+    });
+  const [here, elsewhere] = await Promise.all([listOverlays(), elsewhereToo]);
   return [
     ...binding()
       .liveLayers()

@@ -42,15 +42,10 @@ export const createLayer = (store: StoreContext, id: string, options: CreateLaye
 
 async function tryCreate(store: StoreContext, id: string, options: CreateLayerOptions): Promise<Layer> {
   using making = await draftLayer(store, id, options);
-  const { at, plan, draft, lock } = making;
+  const { at, plan } = making;
   const { seed } = plan;
   if (seed !== undefined) {
     const { directory } = store;
-    // Nobody replaces what is copied.
-    using _ =
-      draft.parent === undefined || lock !== undefined
-        ? undefined
-        : await lockLayer(store, draft.parent.id, 'shared');
     await carryOut(store, making, plan.expect);
     return await createStaged(store, making, 'empty', async () => {
       await copyContent(directory, directory.bytesOf(seed.from), `${at}/${seed.to}`, {});
@@ -114,8 +109,9 @@ interface Making extends Disposable {
   readonly draft: LayerDraft;
   readonly plan: LayerPlan;
   readonly at: string;
-  /** Of a parent that could be written to until now. */
+  /** Of a parent that could be written to until now, or that is copied from. */
   readonly lock: HeldLock | undefined;
+  readonly exclusive: boolean;
 }
 
 async function draftLayer(
@@ -136,7 +132,10 @@ async function draftLayer(
     const draft = { id, kind, chain, parent };
     const plan = await driver.create(directory, draft);
     const at = `${newDirectory}/${newPrivateName()}`;
-    return { draft, plan, at, lock, [Symbol.dispose]: () => lock?.release() };
+    const copied = plan.seed !== undefined && lock === undefined ? parent : undefined;
+    const held = copied === undefined ? lock : await lockLayer(store, copied.id, 'shared');
+    const exclusive = lock !== undefined;
+    return { draft, plan, at, lock: held, exclusive, [Symbol.dispose]: () => held?.release() };
   } catch (error) {
     lock?.release();
     throw error;
@@ -258,10 +257,14 @@ async function carryOut(store: StoreContext, making: Making, steps: readonly Ste
 }
 
 // Best effort: what stays is what a killed process leaves, and gc() and check() know what to do with it.
-async function takeBack(store: StoreContext, { draft: { parent }, plan, at, lock }: Making): Promise<void> {
+async function takeBack(store: StoreContext, making: Making): Promise<void> {
   const { directory } = store;
+  const { plan, at, lock, exclusive } = making;
+  const { parent } = making.draft;
   await directory.run([lockShared(ownDirectory), ...plan.withdraw], false).catch(() => {});
-  if (parent !== undefined && !isMarked(parent)) await unmark(store, parent, lock).catch(() => {});
+  if (!exclusive) lock?.release();
+  if (parent !== undefined && !isMarked(parent))
+    await unmark(store, parent, exclusive ? lock : undefined).catch(() => {});
   await directory.run([removeTree(at)], false).catch(() => {});
 }
 

@@ -81,7 +81,10 @@ export const operations: Readonly<Record<string, Operation>> = {
   'mounting and unmounting': {
     run: async (store) => {
       const box = await store.mount('box', { keepOnExit: false });
-      await box.unmount();
+      await box.unmount().catch(async (error) => {
+        await box.unmount();
+        throw error;
+      });
     },
   },
   'collecting garbage': { run: (store) => store.gc(), before: litter },
@@ -138,7 +141,8 @@ function makeContent(scratch: Scratch): void {
 export function listing(root: string, below = ''): string[] {
   return readdirSync(join(root, below), { withFileTypes: true }).flatMap((entry) => {
     const path = join(below, entry.name);
-    if (path === '.overlayfs') return [];
+    // What the kernel keeps is no part of a layer.
+    if (path === '.overlayfs' || path.endsWith('work/work')) return [];
     const { mode, size } = lstatSync(join(root, path));
     const own = `${path} ${mode.toString(8)} ${entry.isDirectory() ? '' : size}`;
     return entry.isDirectory() ? [own, ...listing(root, path)] : [own];
