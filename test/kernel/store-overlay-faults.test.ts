@@ -1,9 +1,7 @@
 /** Trees of the legacy overlay where files cannot be linked: they are copied, and look the same. */
-import { chmodSync, linkSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { linkSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { OverlayError } from '../../lib/index.ts';
-import { type LayerStore, openStore } from '../../lib/store/index.ts';
 import { clear, plan } from '../support/faults.ts';
 import { describePrivileged } from '../support/needs.ts';
 import { scratchOn } from '../support/scratch.ts';
@@ -41,55 +39,6 @@ describePrivileged('a store for the legacy overlay', () => {
     expect(statSync(at('copied/root/new')).ino).not.toBe(statSync(at('copied/diff/new')).ino);
     expect(readFileSync(at('copied/root/file'), 'utf8')).toBe('from base');
   });
-
-  const calls = ['openat2', 'mkdirat', 'linkat', 'renameat2', 'unlinkat', 'fsync', 'fchmod', 'utimensat'];
-  const filling: Readonly<Record<string, (store: LayerStore) => Promise<unknown>>> = {
-    filling: (store) => store.apply('next', scratch.path('content')),
-    committing: (store) => store.commit('box', { id: 'new' }),
-  };
-  const cases = Object.keys(filling).flatMap((how) => calls.map((call) => [how, call] as const));
-
-  it.each(cases)(
-    'an image layer is whole or not there after %s with a failing %s, whichever',
-    async (how, call) => {
-      // A call that is done without must not end the search for more.
-      for (let skip = 0, doneInARow = 0; doneInARow < 2; skip++) {
-        const root = scratch.directory(`store-${skip}`);
-        chmodSync(root, 0o710);
-        await using store = await openStore(root, { driver: 'overlay', durability: 'metadata' });
-        scratch.file('content/new', 'of the content');
-        scratch.file('base/old', 'of the base');
-        await store.create('base', { kind: 'image' });
-        await store.apply('base', scratch.path('base'));
-        await store.create('next', { kind: 'image', parent: 'base' });
-        await store.create('box', { kind: 'container', parent: 'base' });
-        scratch.file(`store-${skip}/box/upper/new`, 'of the box');
-        plan({ call, error: 'EIO', skip, times: 1 });
-        const failed = await (filling[how] as (store: LayerStore) => Promise<unknown>)(store).then(
-          () => false,
-          (error: unknown) => {
-            if (error instanceof OverlayError) return true;
-            throw error;
-          },
-        );
-        doneInARow = failed ? 0 : doneInARow + 1;
-        clear();
-        await store.check({ repair: true });
-        expect(await store.check()).toEqual([]);
-        const made = how === 'filling' ? 'next' : 'new';
-        if ((await store.get(made)) === undefined) {
-          expect([how, failed]).toEqual(['committing', true]);
-          continue;
-        }
-        await using image = await store.mount(made);
-        const names = readdirSync(image.path());
-        if (!failed || how === 'committing') expect(names.sort()).toEqual(['new', 'old']);
-        // Whole or not at all.
-        expect(readFileSync(image.path('old'), 'utf8')).toBe('of the base');
-        if (names.includes('new')) expect(readFileSync(image.path('new'), 'utf8')).toMatch(/^of the /);
-      }
-    },
-  );
 
   it('says what failed, and leaves the layer as it was', async () => {
     const store = await opened(scratch, { driver: 'overlay' });

@@ -1,11 +1,11 @@
 // Changes a store again and again, and says what has been acknowledged: `+id`, and `-id` after `?id`. Arguments: the module
-// of the store, its root, its durability, and a directory of its own.
+// of the store, its root, its driver and durability, and a directory of its own.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-const [library, root, durability, own] = process.argv.slice(2);
+const [library, root, driver, durability, own] = process.argv.slice(2);
 const { openStore } = await import(library);
-const store = await openStore(root, { driver: 'overlay2', durability });
+const store = await openStore(root, { driver, durability });
 mkdirSync(own, { recursive: true });
 const say = (line) => process.stdout.write(`${line}\n`);
 process.stdin.on('end', () => process.exit()).resume();
