@@ -123,7 +123,7 @@ export interface StoreFinding extends Finding {
 export interface Garbage {
   /**
    * `half-made`: a layer that was never finished; `removed`: one whose removal was not finished; `dangling-link`: a link in
-   * `l` that leads nowhere.
+   * `l` that leads nowhere, or to a layer that is called something else and that nothing names by it.
    */
   readonly kind: 'half-made' | 'removed' | 'dangling-link';
   /** Below the root. */
@@ -167,7 +167,8 @@ export interface LayerStore extends AsyncDisposable {
   readonly readonly: boolean;
 
   /**
-   * Makes an empty layer. It is there whole or not at all. The parent is read-only from then on.
+   * Makes an empty layer. It is there whole or not at all. The parent is read-only from then on. Where it rejects nothing is
+   * changed, but for one case: the layer has its name, and the last fsync(2) failed. The message says that it is there.
    *
    * @throws OverlayError `ERR_OVERLAY_STORE_LAYER_EXISTS`, `ERR_OVERLAY_TOO_MANY_LOWERS` for a chain of more than 500,
    * `ERR_OVERLAY_STORE_LAYER_IN_USE` for a parent that is mounted and written to.
@@ -176,10 +177,11 @@ export interface LayerStore extends AsyncDisposable {
   /**
    * Gives an empty layer its content: a copy of a directory (whiteouts and opaque marks in it are those of the layer; files
    * are cloned where the file system can), or changes, which are applied to what the layer's parents show. The content is
-   * complete before it is in place.
+   * complete before it is in place, and taken out again where that fails. After a kill the layer is as before or has all of it.
    *
    * @throws OverlayError `ERR_OVERLAY_STORE_LAYER_READONLY` for a layer that has a child or is not empty,
-   * `ERR_OVERLAY_STORE_LAYER_IN_USE` for one that is mounted.
+   * `ERR_OVERLAY_STORE_LAYER_IN_USE` for one that is mounted, `ERR_OVERLAY_TARGET_OVERLAPS` for a directory that the store
+   * lies in.
    */
   apply(
     id: string,
@@ -197,6 +199,7 @@ export interface LayerStore extends AsyncDisposable {
   unmount(id: string, options?: UnmountOptions): Promise<void>;
   /**
    * Makes an image layer of what a container layer holds (a copy, cloned where the file system can). The container layer stays.
+   * Whole or not at all, as `create()`.
    *
    * @throws OverlayError `ERR_OVERLAY_STORE_LAYER_IN_USE` for a container that is mounted.
    */

@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { chmodSync, chownSync, existsSync, readdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { mountOverlay } from '../../lib/index.ts';
 import { openStore, type StoreOptions } from '../../lib/store/index.ts';
@@ -9,6 +10,7 @@ import { describePrivileged } from '../support/needs.ts';
 import { expectRefusal } from '../support/refusal.ts';
 import { afterThisTest, scratchOn } from '../support/scratch.ts';
 import { opened, threeLayers } from '../support/store.ts';
+import { drivers, listing, preparedStore, upperOf } from '../support/store-operations.ts';
 
 const overlay2: StoreOptions = { driver: 'overlay2' };
 
@@ -70,6 +72,17 @@ describePrivileged('the root of a store', () => {
       code: 'ERR_OVERLAY_STORE_ROOT',
     });
     expect(readdirSync(join(ram, 'overlay2'))).toEqual([]);
+  });
+
+  it('must lie where readdir(3) tells directories from files', async () => {
+    const [image, point] = [scratch.file('image'), scratch.directory('old')];
+    const script = 'truncate -s 16M "$0"; mkfs.ext4 -qF -O ^filetype "$0"; mount -o loop "$0" "$1"';
+    const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` };
+    execFileSync('sh', ['-ec', script, image, point], { env });
+    afterThisTest(() => execFileSync('umount', [point]));
+    const root = join(point, 'overlay2');
+    await expect(openStore(root, overlay2)).rejects.toMatchObject({ code: 'ERR_OVERLAY_STORE_ROOT' });
+    expect(readdirSync(root)).toEqual([]);
   });
 
   it('is one driver’s', async () => {
@@ -209,5 +222,33 @@ describePrivileged('a layer', () => {
     expect(await store.get('other')).toBeUndefined();
     expect(readdirSync(join(store.root, '.overlayfs/new'))).toEqual([]);
     expect(await store.check()).toEqual([]);
+  });
+
+  it.each(drivers)('is as before when its filling is aborted half-way: %s', async (driver) => {
+    const store = await preparedStore(scratch, 'store', { driver, durability: 'none' });
+    afterThisTest(() => store.close());
+    for (let count = 0; count < 2000; count++) scratch.file(`many/${count}`, 'content');
+    for (let count = 0; count < 2000; count++)
+      scratch.file(`store/clean/${upperOf(driver)}/${count}`, 'content');
+    const before = listing(store.root);
+    const staging = join(store.root, '.overlayfs/new');
+    const begun = () =>
+      readdirSync(staging).some((name) => {
+        const content = join(staging, name, 'content');
+        return existsSync(content) && readdirSync(content).length > 0;
+      });
+    for (const attempt of [
+      (signal: AbortSignal) => store.apply('empty', scratch.path('many'), { signal }),
+      (signal: AbortSignal) => store.commit('clean', { id: 'new', signal }),
+    ]) {
+      const stop = new AbortController();
+      const outcome = expect(attempt(stop.signal)).rejects.toThrow('enough');
+      while (!begun()) await nextTurn();
+      stop.abort(new Error('enough'));
+      await outcome;
+      expect(listing(store.root)).toEqual(before);
+      expect(readdirSync(staging)).toEqual([]);
+      expect(await store.check()).toEqual([]);
+    }
   });
 });
