@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { openStore } from '../dist/store/index.js';
 import { alone, print } from './alone.mjs';
 import { timed } from './contenders.mjs';
-import { interleave } from './measure.mjs';
+import { interleave, quantile } from './measure.mjs';
 import { startTwin } from './raw.mjs';
 
 const CONTAINERS = 1000;
@@ -87,10 +87,9 @@ async function manyRow(bench, on, mounted) {
     for (let i = 0; i < CONTAINERS; i++) times.push(await timed(() => begin(containerOf(i))));
     for (const overlay of overlays) await overlay.unmount();
     await end();
-    const each = (some) => some.reduce((sum, time) => sum + time, 0) / HUNDRED;
     if (round < 0) continue; // to warm up
-    samples.beside.push(each(times.slice(0, HUNDRED)));
-    samples.ours.push(each(times.slice(-HUNDRED)));
+    samples.beside.push(quantile(times.slice(0, HUNDRED), 0.5));
+    samples.ours.push(quantile(times.slice(-HUNDRED), 0.5));
   }
   return samples;
 }
