@@ -98,8 +98,9 @@ async function leftoverProblems({ directory }: StoreContext): Promise<Problem[]>
 
 async function mountProblems(store: StoreContext, layers: readonly LayerRecord[]): Promise<Problem[]> {
   const { directory } = store;
-  const there = await directory.read(
-    layers.flatMap(({ id }) => [mergedProbe(id), workPath(id), `${workPath(id)}/incompat/volatile`]),
+  const there = await directory.readIn(
+    layers.map(({ id }) => id),
+    [mergedProbe, workName, `${workName}/incompat/volatile`],
   );
   const at = (index: number, which: number) => there[3 * index + which];
   // containers/storage keeps that of its layers.
@@ -116,7 +117,8 @@ async function mountProblems(store: StoreContext, layers: readonly LayerRecord[]
   return [...stale.map(({ id }) => staleMerged(id)), ...left, ...(await unknownMounts(store, layers))];
 }
 
-const workPath = (id: string): string => `${id}/work/work`;
+const workName = 'work/work';
+const workPath = (id: string): string => `${id}/${workName}`;
 
 const staleMerged = (id: string): Problem =>
   untidiness(

@@ -41,13 +41,11 @@ export async function readLayers(
   { directory, driver }: StoreContext,
   ids: readonly string[],
 ): Promise<LayerRecord[]> {
-  const found = await directory.read(ids.flatMap((id) => pathsOf(driver, id)));
+  const found = await directory.readIn(ids, driver.names);
   return ids.flatMap((id, index) => recordOf(driver, id, found, index * driver.names.length) ?? []);
 }
 
-const pathsOf = ({ names }: Driver, id: string): string[] => names.map((name) => `${id}/${name}`);
-
-/** What has been read at `pathsOf()` a layer. */
+/** What has been read of a layer, beginning at `from`. */
 function recordOf(
   driver: Driver,
   id: string,
@@ -55,7 +53,8 @@ function recordOf(
   from: number,
 ): LayerRecord | undefined {
   const entries = new Map<string, Entry>();
-  for (const [at, name] of driver.names.entries()) entries.set(name, found[from + at] as Entry);
+  let at = from;
+  for (const name of driver.names) entries.set(name, found[at++] as Entry);
   return driver.isLayer(entries) ? driver.record(id, entries) : undefined;
 }
 
@@ -124,7 +123,7 @@ export async function lockedLayer(
   kind: 'shared' | 'exclusive',
 ): Promise<LockedLayer> {
   const { directory, driver } = store;
-  const paths = [...pathsOf(driver, id), mergedProbe(id)];
+  const paths = [...driver.names, mergedProbe].map((name) => `${id}/${name}`);
   const { lock, entries } = await directory
     .lockAndRead(id, kind, paths)
     .catch((error) => failedLock(store, id, error));

@@ -8,8 +8,8 @@ import type { Entry } from './entry.ts';
 /** `left`: something stands there, and nothing is mounted on it. */
 export type MergedState = 'missing' | 'left' | 'mounted';
 
-/** What is to be read of a layer to know it: a path below the root. */
-export const mergedProbe = (id: string): string => `${id}/merged/.`;
+/** What is to be read of a layer to know it. */
+export const mergedProbe = 'merged/.';
 
 /** Nothing in a store is looked at through a mount: the look itself fails there. */
 export function mergedState(inside: Entry | undefined): MergedState {

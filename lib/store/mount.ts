@@ -66,7 +66,7 @@ export async function stackOfLayer(store: StoreContext, id: string): Promise<Lay
 /** Unmounts what is mounted at `merged`; else, of this layer, anywhere in this namespace. */
 export async function unmountLayer(store: StoreContext, id: string, options: UnmountOptions): Promise<void> {
   const { directory } = store;
-  const [inside] = await directory.read([mergedProbe(id)]);
+  const [inside] = await directory.readIn([id], [mergedProbe]);
   if (mergedState(inside) === 'mounted') await unmount(directory.bytesOf(`${id}/merged`), options);
   else {
     const layer = await loadLayer(store, id);
