@@ -5,9 +5,13 @@
 import { binding } from '../addon.ts';
 import { type OverlayError, overlayError } from '../errors.ts';
 import { kernelFeatures } from '../inspect/kernel.ts';
-import { listOverlays, type MountedOverlay, parseOverlayOptions } from '../inspect/mount-table.ts';
+import {
+  listOverlays,
+  type MountedOverlay,
+  overlaysElsewhere,
+  parseOverlayOptions,
+} from '../inspect/mount-table.ts';
 import type { DirectoryFacts, NativeRef } from '../native/binding.ts';
-import { explainNative } from '../native-errors.ts';
 import { showPath, showRef } from '../paths.ts';
 import { explainTarget } from './apply-errors.ts';
 import type { ChangeOrigin } from './origin.ts';
@@ -75,9 +79,22 @@ export async function findUse(target: NativeRef): Promise<string | undefined> {
       });
     if (answer === 'yes') return 'as upper or work directory';
   }
-  const [own] = await binding().directoryFacts([target]);
-  const found = await layersInUse();
-  const facts = await binding().directoryFacts(found.map(({ ref }) => ref));
+  return findInTables(target);
+}
+
+/** Where to look for a layer, and what for. */
+export interface TableSearch {
+  /** A part of its name: layers that are named otherwise are not opened, and detached overlays not looked at. */
+  readonly name?: string;
+  /** In this mount namespace alone: what others have takes a look at every process. */
+  readonly here?: boolean;
+}
+
+/** As far as mount tables tell: the second-best evidence of an upper, and all that there is of a lower. */
+export async function findInTables(target: NativeRef, search: TableSearch = {}): Promise<string | undefined> {
+  const found = await layersInUse(search);
+  if (found.length === 0) return undefined;
+  const [own, ...facts] = await binding().directoryFacts([target, ...found.map(({ ref }) => ref)]);
   const index = facts.findIndex((one) => {
     const how = relation(own, one);
     return how === 'lies in' ? !isWholeFileSystem(one) : how !== undefined;
@@ -90,34 +107,36 @@ interface LayerInUse {
   readonly by: string;
 }
 
-async function layersInUse(): Promise<LayerInUse[]> {
-  const elsewhereToo = binding()
-    .overlaysElsewhere()
-    .catch((error) => {
-      throw explainNative(error, 'ERR_OVERLAY_UNREACHABLE', 'the mount tables of other processes');
-    });
-  const [here, elsewhere] = await Promise.all([listOverlays(), elsewhereToo]);
+async function layersInUse({ name = '', here: onlyHere = false }: TableSearch): Promise<LayerInUse[]> {
+  const [here, elsewhere] = await Promise.all([
+    listOverlays(),
+    onlyHere ? { overlays: [] } : overlaysElsewhere(),
+  ]);
+  const own = name === '' ? binding().liveLayers() : [];
   return [
-    ...binding()
-      .liveLayers()
-      .map((ref) => ({ ref, by: 'as a layer of an overlay of this process' })),
-    ...here.flatMap((overlay) => namedLayers(overlay, '', `as a layer of the overlay at ${overlay.target}`)),
-    ...elsewhere.overlays.flatMap(({ pid, point, options }) =>
-      namedLayers(
-        parseOverlayOptions(options),
-        `/proc/${pid}/root`,
-        `as a layer of the overlay at ${showPath(point)} in the mount namespace of process ${pid}`,
-      ),
+    ...own.map((ref) => ({ ref, by: 'as a layer of an overlay of this process' })),
+    ...here.flatMap((overlay) =>
+      namedLayers(overlay, name, '', `as a layer of the overlay at ${overlay.target}`),
     ),
+    ...elsewhere.overlays
+      .filter(({ options }) => options.includes(name))
+      .flatMap(({ pid, point, options }) =>
+        namedLayers(
+          parseOverlayOptions(options),
+          name,
+          `/proc/${pid}/root`,
+          `as a layer of the overlay at ${showPath(point)} in the mount namespace of process ${pid}`,
+        ),
+      ),
   ];
 }
 
 type NamedLayers = Pick<MountedOverlay, 'lower' | 'dataOnlyLower' | 'upper' | 'work'>;
 
-function namedLayers(overlay: NamedLayers, root: string, by: string): LayerInUse[] {
+function namedLayers(overlay: NamedLayers, name: string, root: string, by: string): LayerInUse[] {
   const { lower, dataOnlyLower, upper, work } = overlay;
   return [...lower, ...dataOnlyLower, upper, work].flatMap((layer) =>
-    layer === undefined || layer.unresolved !== undefined
+    layer === undefined || layer.unresolved !== undefined || !layer.pathBytes.includes(name)
       ? []
       : [{ ref: Buffer.concat([Buffer.from(root), layer.pathBytes]), by }],
   );

@@ -4,7 +4,7 @@
  */
 
 import { binding } from '../addon.ts';
-import type { MountFlag, NativeMountInfo, Propagation } from '../native/binding.ts';
+import type { Binding, MountFlag, NativeMountInfo, Propagation } from '../native/binding.ts';
 import { explained } from '../native-errors.ts';
 import { exactString, showPath } from '../paths.ts';
 import { type OwnerTag, parseOwner, unownedSource } from './owner.ts';
@@ -68,6 +68,11 @@ export async function listOverlays(): Promise<MountedOverlay[]> {
 export async function readMountTable(from: 'auto' | 'mountinfo'): Promise<MountedOverlay[]> {
   const mounts = await explained(binding().listOverlays(from === 'mountinfo'), 'the mount table');
   return mounts.map((mount) => mountedOverlay(mount, mount.own));
+}
+
+/** The overlays of other mount namespaces, as far as /proc shows them; what names mean there, they mean below /proc/PID/root. */
+export async function overlaysElsewhere(): ReturnType<Binding['overlaysElsewhere']> {
+  return explained(binding().overlaysElsewhere(), 'the mount tables of other namespaces');
 }
 
 function mountedOverlay(mount: NativeMountInfo, own: boolean): MountedOverlay {

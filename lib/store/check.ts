@@ -8,10 +8,11 @@ import type { LayerRecord } from './driver.ts';
 import type { Name } from './entry.ts';
 import { entriesOf, lockStore } from './gc.ts';
 import { isId } from './ids.ts';
-import { usedAsUpper } from './in-use.ts';
+import { mountedElsewhere, usedAsUpper } from './in-use.ts';
 import { newDirectory, removedDirectory } from './layout.ts';
 import { mergedProbe } from './merged.ts';
-import { type Problem, untidiness } from './problem.ts';
+import { damage, type Problem, untidiness } from './problem.ts';
+import { damagedSidecar, hasDamagedSidecar, sidecarName } from './sidecar.ts';
 import { lockExclusive, removeEmpty, removeTree } from './steps.ts';
 import type { StoreFinding } from './types.ts';
 
@@ -38,14 +39,23 @@ export async function checkStore(store: StoreContext, repair: boolean): Promise<
 
 async function examine(store: StoreContext): Promise<Problem[]> {
   const layers = await allLayers(store);
-  return [
+  const found = [
     ...(await leftoverProblems(store)),
+    ...layers.flatMap(sidecarProblems),
     ...(await store.driver.problems(store.directory, layers)),
     ...(await mountProblems(store, layers)),
   ];
+  const real: Problem[] = [];
+  for (const problem of found) if (!(await isUsed(problem))) real.push(problem);
+  return real;
 }
 
-async function mend({ directory, foreign }: StoreContext, { finding, repair }: Problem): Promise<boolean> {
+// What cannot be asked is not touched.
+const isUsed = async ({ use }: Problem): Promise<boolean> =>
+  use !== undefined && (await use().catch(() => '')) !== undefined;
+
+async function mend({ directory, foreign }: StoreContext, problem: Problem): Promise<boolean> {
+  const { finding, repair } = problem;
   if (repair === undefined) return false;
   // Nothing in there says what its owner still needs.
   const harmless =
@@ -55,6 +65,8 @@ async function mend({ directory, foreign }: StoreContext, { finding, repair }: P
     finding.id === undefined ? undefined : await directory.tryLock(finding.id).catch(() => undefined);
   if (finding.id !== undefined && lock === undefined) return false;
   try {
+    // Somebody may have mounted it since.
+    if (await isUsed(problem)) return false;
     await directory.run(repair, true);
     return true;
   } catch {
@@ -62,6 +74,11 @@ async function mend({ directory, foreign }: StoreContext, { finding, repair }: P
   } finally {
     lock?.release();
   }
+}
+
+function sidecarProblems(layer: LayerRecord): Problem[] {
+  const { id } = layer;
+  return hasDamagedSidecar(layer) ? [damage(id, `${id}/${sidecarName}`, damagedSidecar)] : [];
 }
 
 function findingOf(
@@ -113,38 +130,43 @@ async function mountProblems(store: StoreContext, layers: readonly LayerRecord[]
   const names = await directory.namesIn(worked.map(({ layer }) => workPath(layer.id)));
   const left: Problem[] = [];
   for (const [index, { layer, volatile }] of worked.entries())
-    left.push(...(await workProblems(store, layer, volatile, names[index] ?? [])));
-  return [...stale.map(({ id }) => staleMerged(id)), ...left, ...(await unknownMounts(store, layers))];
+    left.push(...workProblems(store, layer, volatile, names[index] ?? []));
+  return [
+    ...stale.map((layer) => staleMerged(store, layer)),
+    ...left,
+    ...(await unknownMounts(store, layers)),
+  ];
 }
 
 const workName = 'work/work';
 const workPath = (id: string): string => `${id}/${workName}`;
 
-const staleMerged = (id: string): Problem =>
-  untidiness(
-    'WARN_OVERLAY_STORE_LEFTOVER',
-    `${id}/merged`,
-    'nothing is mounted at `merged`',
-    [removeEmpty(`${id}/merged`)],
-    id,
-  );
+// To remove it would unmount what is mounted there in another namespace.
+function staleMerged(store: StoreContext, layer: LayerRecord): Problem {
+  const { id } = layer;
+  const path = `${id}/merged`;
+  const what = 'nothing is mounted at `merged`';
+  const stale = untidiness('WARN_OVERLAY_STORE_LEFTOVER', path, what, [removeEmpty(path)], id);
+  return { ...stale, use: () => mountedElsewhere(store, layer) };
+}
 
 // The kernel leaves `work/work` behind, with no more in it than the whiteout that it links to for each deletion; what else
 // is in it was left by a crash.
-async function workProblems(
+function workProblems(
   store: StoreContext,
   layer: LayerRecord,
   volatile: boolean,
   names: readonly Name[],
-): Promise<Problem[]> {
+): Problem[] {
   const { id } = layer;
   const path = workPath(id);
   const left = names.filter(({ text, type }) => !(type === DT_CHR && text?.startsWith('#') === true));
-  if (left.length === 0 || (await usedAsUpper(store, layer)) !== undefined) return [];
+  if (left.length === 0) return [];
   const what = volatile
     ? 'its last mount was volatile, and may have lost its last writes'
     : 'the kernel has left something unfinished in its work directory';
-  return [untidiness('WARN_OVERLAY_STORE_LEFTOVER', path, what, [removeTree(path)], id)];
+  const unfinished = untidiness('WARN_OVERLAY_STORE_LEFTOVER', path, what, [removeTree(path)], id);
+  return [{ ...unfinished, use: () => usedAsUpper(store, layer) }];
 }
 
 async function unknownMounts(

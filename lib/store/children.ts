@@ -1,17 +1,11 @@
 /**
- * What lies on top of a layer, and the mark by which everybody knows that something does.
+ * The mark by which everybody knows that something lies on top of a layer.
  * @module
  */
-import { allLayers, type StoreContext } from './context.ts';
+import { childrenOf, type StoreContext } from './context.ts';
 import type { HeldLock } from './directory.ts';
 import type { LayerRecord } from './driver.ts';
 import { ensureFile, expectBytes, type Step, sync, unlink } from './steps.ts';
-
-/** The layers that lie right on top of this one. */
-export async function childrenOf(store: StoreContext, id: string): Promise<string[]> {
-  const parents = await store.driver.parents(store.directory, await allLayers(store));
-  return [...parents].filter(([, parent]) => parent === id).map(([child]) => child);
-}
 
 export const isMarked = ({ entries }: LayerRecord): boolean => entries.get('committed')?.type === 'file';
 

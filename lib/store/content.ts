@@ -10,16 +10,24 @@ import type { NativeRef } from '../native/binding.ts';
 import { isNativeError } from '../native-errors.ts';
 import { mountChecked } from '../overlay/mount.ts';
 import { showRef } from '../paths.ts';
-import { childrenOf, isMarked } from './children.ts';
-import { loadLayer, lockLayer, publicLayer, type StoreContext, stage } from './context.ts';
+import { isMarked } from './children.ts';
+import {
+  childrenOf,
+  hasUnmarkedChild,
+  loadLayer,
+  lockLayer,
+  publicLayer,
+  type StoreContext,
+  stage,
+} from './context.ts';
 import { copyContent } from './copy.ts';
 import { createFilledLayer } from './create.ts';
 import type { LayerRecord, Placing } from './driver.ts';
-import { explainStore, layerInUse, layerReadonly } from './errors.ts';
+import { explainStore, layerDamaged, layerInUse, layerReadonly } from './errors.ts';
 import { newPrivateName } from './ids.ts';
 import { usedAtAll } from './in-use.ts';
 import { newDirectory, ownDirectory } from './layout.ts';
-import { bootId, encodeSidecar, sidecarName } from './sidecar.ts';
+import { bootId, damagedSidecar, encodeSidecar, hasDamagedSidecar, sidecarName } from './sidecar.ts';
 import {
   exchange,
   lockShared,
@@ -82,9 +90,10 @@ export async function commitLayer(
   const [parent] = await driver.chain(directory, container);
   const how = await usedAtAll(store, container);
   if (how !== undefined) throw layerInUse(containerId, how);
-  const from = directory.bytesOf(`${containerId}/${driver.content(container)}`);
+  const content = `${containerId}/${driver.content(container)}`;
+  await directory.mustBeDirectories([content]);
   const layer = { kind: 'image', ...(parent === undefined ? {} : { parent }) } as const;
-  return createFilledLayer(store, id, layer, from, options);
+  return await createFilledLayer(store, id, layer, directory.bytesOf(content), options);
 }
 
 /** The stack whose upper is the layer's own content, whatever it is mounted as. */
@@ -93,6 +102,7 @@ export async function changedStack(store: StoreContext, id: string): Promise<Che
   const layer = await loadLayer(store, id);
   const chain = await driver.chain(directory, layer);
   const { lower, upper, work } = await driver.difference(directory, layer, chain);
+  await directory.mustBeDirectories([...lower, upper]);
   return {
     lower: lower.map((path) => directory.bytesOf(path)),
     dataOnlyLower: [],
@@ -136,9 +146,11 @@ async function refuseItself({ directory }: StoreContext, content: NativeRef): Pr
 
 async function mustBeFillable(store: StoreContext, layer: LayerRecord): Promise<void> {
   const { directory, driver } = store;
+  if (hasDamagedSidecar(layer)) throw layerDamaged(layer.id, directory.shown, damagedSidecar);
   // An image keeps the mark when its last child goes, or comes to nothing.
-  if (isMarked(layer) && (layer.kind !== 'image' || (await childrenOf(store, layer.id)).length > 0))
-    throw layerReadonly(layer.id, 'it has a child');
+  const marked =
+    isMarked(layer) && (layer.kind !== 'image' || (await childrenOf(store, layer.id)).length > 0);
+  if (marked || (await hasUnmarkedChild(store, layer))) throw layerReadonly(layer.id, 'it has a child');
   const how = await usedAtAll(store, layer);
   if (how !== undefined) throw layerInUse(layer.id, how);
   // A tree that is there is whole, even if its maker was killed before he could note it.

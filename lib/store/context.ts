@@ -12,6 +12,7 @@ import { explainStore, layerNotFound } from './errors.ts';
 import { isId } from './ids.ts';
 import { ownDirectory } from './layout.ts';
 import { type MergedState, mergedProbe, mergedState } from './merged.ts';
+import { hasDamagedSidecar } from './sidecar.ts';
 import { removeTree, type Step } from './steps.ts';
 import type { Durability, Layer } from './types.ts';
 
@@ -33,7 +34,25 @@ export async function findLayer(store: StoreContext, id: string): Promise<LayerR
 export async function loadLayer(store: StoreContext, id: string): Promise<LayerRecord> {
   const layer = await findLayer(store, id);
   if (layer === undefined) throw layerNotFound(id, store.directory.shown);
-  return layer;
+  return settled(store, layer);
+}
+
+/** Those that lie on a layer. */
+export async function childrenOf(store: StoreContext, id: string): Promise<string[]> {
+  const parents = await store.driver.parents(store.directory, await allLayers(store));
+  return [...parents].flatMap(([child, parent]) => (parent === id ? [child] : []));
+}
+
+/** Whether it has a child, where only a look at all layers tells: containers/storage marks none that has one. */
+export async function hasUnmarkedChild(store: StoreContext, { id, sidecar }: LayerRecord): Promise<boolean> {
+  if (sidecar !== undefined && !store.foreign) return false;
+  return (await childrenOf(store, id)).length > 0;
+}
+
+/** What has a child is read-only. */
+export async function settled(store: StoreContext, layer: LayerRecord): Promise<LayerRecord> {
+  if (layer.readonly || !(await hasUnmarkedChild(store, layer))) return layer;
+  return { ...layer, readonly: true };
 }
 
 /** Those of these that are layers. */
@@ -55,7 +74,10 @@ function recordOf(
   const entries = new Map<string, Entry>();
   let at = from;
   for (const name of driver.names) entries.set(name, found[at++] as Entry);
-  return driver.isLayer(entries) ? driver.record(id, entries) : undefined;
+  if (!driver.isLayer(entries)) return undefined;
+  const layer = driver.record(id, entries);
+  // It may have been an image.
+  return hasDamagedSidecar(layer) ? { ...layer, readonly: true } : layer;
 }
 
 /** Every layer, sorted by id. */
@@ -127,11 +149,18 @@ export async function lockedLayer(
   const { lock, entries } = await directory
     .lockAndRead(id, kind, paths)
     .catch((error) => failedLock(store, id, error));
-  const layer = recordOf(driver, id, entries, 0);
-  if (layer !== undefined)
-    return { layer, merged: mergedState(entries.at(-1)), [Symbol.dispose]: lock.release };
-  lock.release();
-  throw layerNotFound(id, directory.shown);
+  try {
+    const layer = recordOf(driver, id, entries, 0);
+    if (layer === undefined) throw layerNotFound(id, directory.shown);
+    return {
+      layer: await settled(store, layer),
+      merged: mergedState(entries.at(-1)),
+      [Symbol.dispose]: lock.release,
+    };
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
 }
 
 /**

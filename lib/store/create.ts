@@ -11,11 +11,18 @@ import { loadLayer, lockLayer, publicLayer, readLayers, type StoreContext, stage
 import { copyContent } from './copy.ts';
 import type { HeldLock } from './directory.ts';
 import type { LayerDraft, LayerPlan, LayerRecord } from './driver.ts';
-import { explainStore, layerExists, layerInUse, layerNotFound } from './errors.ts';
+import { explainStore, layerDamaged, layerExists, layerInUse, layerNotFound } from './errors.ts';
 import { newPrivateName } from './ids.ts';
 import { usedAsUpper } from './in-use.ts';
 import { newDirectory, ownDirectory } from './layout.ts';
-import { bootId, encodeSidecar, type Sidecar, sidecarName } from './sidecar.ts';
+import {
+  bootId,
+  damagedSidecar,
+  encodeSidecar,
+  hasDamagedSidecar,
+  type Sidecar,
+  sidecarName,
+} from './sidecar.ts';
 import {
   lockShared,
   makeDirectory,
@@ -47,6 +54,7 @@ async function tryCreate(store: StoreContext, id: string, options: CreateLayerOp
   if (seed !== undefined) {
     const { directory } = store;
     await carryOut(store, making, plan.expect);
+    await directory.mustBeDirectories([seed.from]);
     return await createStaged(store, making, 'empty', async () => {
       await copyContent(directory, directory.bytesOf(seed.from), `${at}/${seed.to}`, {});
       return [];
@@ -75,7 +83,7 @@ async function tryCreateFilled(
   const { directory, driver } = store;
   using making = await draftLayer(store, id, options);
   const { at, draft } = making;
-  return createStaged(store, making, 'filled', async () => {
+  return await createStaged(store, making, 'filled', async () => {
     await directory.run([makeDirectory(`${at}/content`, 0o755)], false);
     await copyContent(directory, from, `${at}/content`, filling);
     const { place, tidy } = await driver.fill(directory, { ...draft, options: filling }, at, at);
@@ -147,7 +155,9 @@ async function takeParent(
   store: StoreContext,
   parent: LayerRecord | undefined,
 ): Promise<{ readonly parent: LayerRecord | undefined; readonly lock: HeldLock | undefined }> {
-  if (parent === undefined || parent.readonly) return { parent, lock: undefined };
+  if (parent === undefined) return { parent, lock: undefined };
+  if (hasDamagedSidecar(parent)) throw layerDamaged(parent.id, store.directory.shown, damagedSidecar);
+  if (parent.readonly) return { parent, lock: undefined };
   const lock = await lockLayer(store, parent.id, 'exclusive');
   try {
     const now = await loadLayer(store, parent.id);

@@ -11,7 +11,7 @@ import { isNativeError } from '../native-errors.ts';
 import { exactString, showPath } from '../paths.ts';
 import type { PathLike } from '../types.ts';
 import { decodeEntries, decodeNames, type Entry, type Name } from './entry.ts';
-import { explainStore } from './errors.ts';
+import { explainStore, layerDamaged } from './errors.ts';
 import type { Step } from './steps.ts';
 
 /** No file that belongs to a store is larger: 500 parents with ids of 255 bytes are 128 kB. */
@@ -72,6 +72,14 @@ export class StoreDirectory {
 
   async #read(packed: Buffer): Promise<Entry[]> {
     return decodeEntries(await this.#explained(binding().readStore(this.#fd, packed, LARGEST_FILE)));
+  }
+
+  /** Throws where something else stands than a directory: who is given these by their paths would follow a symbolic link. */
+  async mustBeDirectories(paths: readonly string[]): Promise<void> {
+    const there = await this.read(paths);
+    const wrong = paths.find((_, index) => there[index]?.type !== 'directory');
+    if (wrong === undefined) return;
+    throw layerDamaged(wrong.slice(0, wrong.indexOf('/')), this.shown, `${wrong} is no directory`);
   }
 
   /** The names in a directory; none in one that is missing. */

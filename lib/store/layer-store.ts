@@ -13,8 +13,9 @@ import { absolutePath, directoryRef } from '../paths.ts';
 import type { DirRef, LayerStack } from '../types.ts';
 import { checkStore } from './check.ts';
 import { applyToLayer, changedStack, commitLayer, usageOfLayer } from './content.ts';
-import { allLayers, findLayer, loadLayer, publicLayer, type StoreContext } from './context.ts';
+import { allLayers, findLayer, loadLayer, publicLayer, type StoreContext, settled } from './context.ts';
 import { createLayer } from './create.ts';
+import type { LayerRecord } from './driver.ts';
 import { collectGarbage } from './gc.ts';
 import { checkId } from './ids.ts';
 import { mountLayer, stackOfLayer, unmountLayer } from './mount.ts';
@@ -148,15 +149,19 @@ export class StoreOfLayers implements LayerStore {
     return this.#read(async (store) => {
       const layers = await allLayers(store);
       const parents = await store.driver.parents(store.directory, layers);
-      return layers.map((layer) => publicLayer(store, layer, parents.get(layer.id)));
+      const withChild = new Set(parents.values());
+      const settle = (layer: LayerRecord) =>
+        layer.readonly || !withChild.has(layer.id) ? layer : { ...layer, readonly: true };
+      return layers.map((layer) => publicLayer(store, settle(layer), parents.get(layer.id)));
     });
   }
 
   async get(id: string): Promise<Layer | undefined> {
     checkId(id, 'id');
     return this.#read(async (store) => {
-      const layer = await findLayer(store, id);
-      if (layer === undefined) return undefined;
+      const found = await findLayer(store, id);
+      if (found === undefined) return undefined;
+      const layer = await settled(store, found);
       const [parent] = await store.driver.chain(store.directory, layer);
       return publicLayer(store, layer, parent);
     });

@@ -23,6 +23,7 @@ export async function linkMerged(
   to: string,
   { signal, onProgress }: FillOptions,
 ): Promise<void> {
+  await directory.mustBeDirectories(layers);
   const lower = layers.map((path) => directory.bytesOf(path));
   const { native } = await settleStack({ lower, dataOnlyLower: [] });
   const progress = binding().newProgress();

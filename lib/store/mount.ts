@@ -11,11 +11,13 @@ import { mountChecked } from '../overlay/mount.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { type UnmountOptions, unmount, whileBusy } from '../overlay/unmount.ts';
 import type { LayerStack } from '../types.ts';
-import { loadLayer, lockedLayer, type StoreContext } from './context.ts';
+import { findLayer, type LockedLayer, loadLayer, lockedLayer, type StoreContext } from './context.ts';
 import type { LayerParts, LayerRecord } from './driver.ts';
-import { explainStore, layerDamaged, layerInUse, layerReadonly } from './errors.ts';
-import { type MergedState, mergedProbe, mergedState } from './merged.ts';
+import { explainStore, layerInUse, layerNotFound, layerReadonly } from './errors.ts';
+import { mountedElsewhere } from './in-use.ts';
+import { mergedProbe, mergedState } from './merged.ts';
 import { mustBeOurs } from './owner.ts';
+import { damagedSidecar, hasDamagedSidecar } from './sidecar.ts';
 import { removeEmpty } from './steps.ts';
 import type { MountLayerOptions } from './types.ts';
 
@@ -31,14 +33,14 @@ export async function mountLayer(
   // To look at a layer from elsewhere changes nothing in the store.
   const viewing = store.readonly && target !== undefined && options.readonly !== false;
   if (!viewing) await mustBeOurs(store);
-  // Whoever removes or fills the layer waits, or has finished.
-  using locked = await lockedLayer(store, id, 'shared');
+  // Whoever removes or fills the layer waits, or has finished; there is one `merged`, and who mounts there is alone.
+  using locked = await lockedLayer(store, id, target === undefined ? 'exclusive' : 'shared');
   const layer = viewing ? { ...locked.layer, readonly: true } : locked.layer;
   const readonly = options.readonly ?? layer.readonly;
   if (layer.readonly && !readonly) throw layerReadonly(id, whyReadonly(layer));
-  if (target === undefined) await clearMerged(store, id, locked.merged);
+  if (target === undefined) await clearMerged(store, locked);
   const { lower, upper, work } = await partsOf(store, layer);
-  return mountChecked({
+  return await mountChecked({
     lower: lower.map((path) => directory.bytesOf(path)),
     dataOnlyLower: [],
     ...(upper === undefined ? {} : { upper: directory.bytesOf(upper) }),
@@ -63,46 +65,57 @@ export async function stackOfLayer(store: StoreContext, id: string): Promise<Lay
   };
 }
 
-/** Unmounts what is mounted at `merged`; else, of this layer, anywhere in this namespace. */
+/** Unmounts what is mounted of this layer in this namespace: at `merged`, and elsewhere. */
 export async function unmountLayer(store: StoreContext, id: string, options: UnmountOptions): Promise<void> {
   const { directory } = store;
   const [inside] = await directory.readIn([id], [mergedProbe]);
-  if (mergedState(inside) === 'mounted') await unmount(directory.bytesOf(`${id}/merged`), options);
-  else {
-    const layer = await loadLayer(store, id);
-    for (const { mountId, targetBytes, target } of await mountsOf(store, layer))
-      await whileBusy({ mountId, target }, options, () => binding().unmountById(mountId, targetBytes));
+  const atMerged = mergedState(inside) === 'mounted';
+  if (atMerged) await unmount(directory.bytesOf(`${id}/merged`), options);
+  const layer = await findLayer(store, id);
+  if (layer === undefined) {
+    if (atMerged) return;
+    throw layerNotFound(id, directory.shown);
   }
-  await removeMerged(store, id);
+  for (const { mountId, targetBytes, target } of await mountsOf(store, layer))
+    await whileBusy({ mountId, target }, options, () => binding().unmountById(mountId, targetBytes));
+  if (atMerged || mergedState(inside) === 'left') await tidyMerged(store, layer);
 }
 
-// The kernel is given paths: nothing else may stand there than the directories themselves.
 async function partsOf(store: StoreContext, layer: LayerRecord): Promise<LayerParts> {
   const { directory, driver } = store;
   const parts = driver.parts(layer, await driver.chain(directory, layer));
   const { lower, upper, work } = parts;
-  const paths = [...lower, ...[upper, work].filter((path) => path !== undefined)];
-  const there = await directory.read(paths);
-  const wrong = paths.find((_, index) => there[index]?.type !== 'directory');
-  if (wrong !== undefined) throw layerDamaged(layer.id, directory.shown, `${wrong} is no directory`);
+  await directory.mustBeDirectories([...lower, ...[upper, work].filter((path) => path !== undefined)]);
   return parts;
 }
 
-const whyReadonly = ({ kind }: LayerRecord): string =>
-  kind === 'image' ? 'it is an image' : 'it has a child';
+function whyReadonly(layer: LayerRecord): string {
+  if (hasDamagedSidecar(layer)) return damagedSidecar;
+  return layer.kind === 'image' ? 'it is an image' : 'it has a child';
+}
 
 // A directory that is left from a mount would not be removed by the unmount of the next.
-async function clearMerged(store: StoreContext, id: string, merged: MergedState): Promise<void> {
-  if (merged === 'mounted') throw mountedAtMerged(store, id);
-  if (merged === 'left') await removeMerged(store, id);
+async function clearMerged(store: StoreContext, { layer, merged }: LockedLayer): Promise<void> {
+  if (merged === 'mounted') throw mountedAtMerged(store, layer.id);
+  if (merged === 'missing') return;
+  const how = await mountedElsewhere(store, layer);
+  if (how !== undefined) throw layerInUse(layer.id, how);
+  await removeMerged(store, layer.id);
+}
+
+// Whoever holds the layer's lock may be mounting it, in another namespace.
+async function tidyMerged(store: StoreContext, layer: LayerRecord): Promise<void> {
+  if (store.readonly) return;
+  using lock = await store.directory.tryLock(layer.id).catch(() => undefined);
+  if (lock === undefined || (await mountedElsewhere(store, layer)) !== undefined) return;
+  await removeMerged(store, layer.id);
 }
 
 /** The error for a layer that is mounted where it belongs. */
 export const mountedAtMerged = ({ directory }: StoreContext, id: string): OverlayError =>
   layerInUse(id, `something is mounted at ${directory.shown}/${id}/merged`);
 
-async function removeMerged({ directory, readonly }: StoreContext, id: string): Promise<void> {
-  if (readonly) return;
+async function removeMerged({ directory }: StoreContext, id: string): Promise<void> {
   await directory.run([removeEmpty(`${id}/merged`)], false).catch((error) => {
     // Another mount has come meanwhile, or somebody keeps something in it.
     if (isNativeError(error) && [EBUSY, ENOTEMPTY].includes(-error.errno)) return;

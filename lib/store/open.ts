@@ -5,7 +5,7 @@
 import { constants } from 'node:os';
 import { binding } from '../addon.ts';
 import { boolean, checked, integer, oneOf } from '../arguments.ts';
-import { overlayError } from '../errors.ts';
+import { type OverlayError, overlayError } from '../errors.ts';
 import { isNativeError } from '../native-errors.ts';
 import { absolutePath, showPath } from '../paths.ts';
 import type { PathLike } from '../types.ts';
@@ -16,7 +16,7 @@ import { StoreOfLayers } from './layer-store.ts';
 import { markerName, newDirectory, ownDirectory, removedDirectory } from './layout.ts';
 import { overlay } from './overlay.ts';
 import { overlay2 } from './overlay2.ts';
-import { mustBeOurs } from './owner.ts';
+import { refuseLivingOwner } from './owner.ts';
 import { refuseUnsafeRoot, refuseUnsuitableRoot } from './root.ts';
 import { makeDirectory, replaceFile, type Step, sync } from './steps.ts';
 import type { LayerStore, StoreDriver, StoreOptions } from './types.ts';
@@ -31,7 +31,7 @@ const drivers: Readonly<Record<StoreDriver, Driver>> = { overlay2, overlay };
  *
  * @throws OverlayError `ERR_OVERLAY_STORE_ROOT` for a directory that cannot hold a store or holds something else,
  * `ERR_OVERLAY_STORE_ROOT_UNSAFE` for one that others may write to, `ERR_OVERLAY_STORE_OWNER_ALIVE` for `foreign: 'write'` while
- * its program runs.
+ * its program runs, and for the empty directory of one that has just been started.
  *
  * @example
  * ```ts
@@ -59,7 +59,8 @@ export async function openStore(root: PathLike, options: StoreOptions): Promise<
       readonly: !wantsToWrite,
       foreign,
     };
-    if (wantsToWrite && foreign) await mustBeOurs(context);
+    // Its daemon may have just been started: with no layer yet, its directory is as empty as anybody's.
+    if (wantsToWrite && state !== 'own') await refuseLivingOwner(context);
     if (wantsToWrite && state !== 'own') await refuseUnsuitableRoot(directory);
     if (wantsToWrite && state === 'empty') await initialise(directory, driver);
     if (wantsToWrite && foreign) await makeOwnDirectories(directory, []);
@@ -140,10 +141,12 @@ async function stateOf(directory: StoreDirectory, driver: Driver): Promise<'own'
       { path: directory.shown },
     );
   }
-  const begun = [ownDirectory, 'lost+found', ...driver.directories.map(([name]) => name)];
   const names = await directory.names();
-  if (names.every(({ text }) => text !== undefined && begun.includes(text))) return 'empty';
   const named = names.flatMap(({ text }) => (text === undefined ? [] : [text]));
+  // Whoever begins one makes `.overlayfs` first: another program's is not taken for it.
+  const ours = named.includes(ownDirectory) ? driver.directories.map(([name]) => name) : [];
+  const begun = [ownDirectory, 'lost+found', ...ours];
+  if (names.every(({ text }) => text !== undefined && begun.includes(text))) return 'empty';
   if (await driver.isStore(directory, named)) return 'foreign';
   throw overlayError(
     'ERR_OVERLAY_STORE_ROOT',
@@ -163,15 +166,25 @@ function driverInMarker(text: string): string | undefined {
 
 async function initialise(directory: StoreDirectory, driver: Driver): Promise<void> {
   using _ = await directory.lock('', 'exclusive');
-  if ((await stateOf(directory, driver)) === 'own') return;
+  const state = await stateOf(directory, driver);
+  if (state === 'own') return;
+  if (state === 'foreign') throw takenMeanwhile(directory);
   await makeOwnDirectories(directory, driver.directories);
   const marker = `${JSON.stringify({ version: 1, driver: driver.name })}\n`;
   await change(directory, [replaceFile(markerName, marker, 0o600), sync(ownDirectory), sync('')]);
 }
 
+const takenMeanwhile = ({ shown }: StoreDirectory): OverlayError =>
+  overlayError(
+    'ERR_OVERLAY_STORE_ROOT',
+    `${shown} was empty, and another program has begun a store in it`,
+    'Name a directory that no other program uses',
+    { path: shown },
+  );
+
 async function makeOwnDirectories(directory: StoreDirectory, more: Driver['directories']): Promise<void> {
   const own = [ownDirectory, newDirectory, removedDirectory].map((name) => [name, 0o700] as const);
-  const wanted = [...more, ...own];
+  const wanted = [...own, ...more];
   const there = await directory.read(wanted.map(([name]) => name));
   const missing = wanted.filter((_, index) => there[index]?.type === 'missing');
   await change(directory, [...missing.map(([name, mode]) => makeDirectory(name, mode)), sync('')]);

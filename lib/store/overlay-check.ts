@@ -9,7 +9,7 @@ import { fileText } from './driver.ts';
 import { isId } from './ids.ts';
 import { markProblems } from './mark-check.ts';
 import { damage, type Problem, untidiness } from './problem.ts';
-import { encodeSidecar, sidecarName } from './sidecar.ts';
+import { encodeSidecar, hasDamagedSidecar, sidecarName } from './sidecar.ts';
 import { makeDirectory, removeTree, replaceFile, type Step, sync, unlink } from './steps.ts';
 
 /** Everything that is wrong with `root`, `upper`, `lower-id` and `committed`. */
@@ -19,10 +19,11 @@ export async function problems(
 ): Promise<Problem[]> {
   const known = new Map(layers.map((layer) => [layer.id, layer]));
   const withChild = new Set(layers.flatMap(({ sidecar }) => sidecar?.chain ?? []));
+  const lost = layers.some(hasDamagedSidecar);
   const found = layers.flatMap((layer) => [
     ...(has(layer, 'root') ? treeProblems(layer) : upperProblems(layer, known)),
     ...parentProblems(layer, known),
-    ...markProblems(layer, withChild.has(layer.id)),
+    ...markProblems(layer, withChild.has(layer.id) || (lost ? undefined : false)),
   ]);
   // A tree that another program has made says nothing of its parents.
   const told = ({ sidecar }: LayerRecord) => sidecar?.chain;

@@ -21,7 +21,7 @@ import { layerDamaged } from './errors.ts';
 import { isId } from './ids.ts';
 import { linkMerged } from './link-merged.ts';
 import { problems } from './overlay-check.ts';
-import { decodeSidecar, sidecarName } from './sidecar.ts';
+import { damagedSidecar, decodeSidecar, hasDamagedSidecar, sidecarName } from './sidecar.ts';
 import {
   exchange,
   expectBytes,
@@ -90,6 +90,7 @@ async function chain(
   directory: StoreDirectory,
   { id, entries, sidecar }: LayerRecord,
 ): Promise<readonly string[]> {
+  if (hasDamagedSidecar({ entries, sidecar })) throw layerDamaged(id, directory.shown, damagedSidecar);
   if (isTree(entries)) return sidecar?.chain ?? [];
   const lower = lowerId(entries);
   if (lower === undefined) throw layerDamaged(id, directory.shown, '`lower-id` does not name a layer');

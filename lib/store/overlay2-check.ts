@@ -60,7 +60,9 @@ export async function problems(
   const links = await readLinks(directory);
   const known = new Map(layers.map((layer) => [layer.id, layer]));
   const named = linkNames(layers, links.targets);
-  const withChild = new Set(layers.flatMap((layer) => chainOf(layer, named) ?? []));
+  const chains = layers.map((layer) => chainOf(layer, named));
+  const withChild = new Set(chains.flatMap((chain) => chain ?? []));
+  const lost = chains.includes(undefined);
   const found: Problem[] = [];
   if (links.missing) {
     const repair = [makeDirectory('l', 0o700), sync('')];
@@ -70,7 +72,7 @@ export async function problems(
     found.push(...contentProblems(layer));
     found.push(...linkProblems(layer, links, named.get(layer.id)));
     found.push(...lowerProblems(layer, known, named));
-    found.push(...markProblems(layer, withChild.has(layer.id)));
+    found.push(...markProblems(layer, withChild.has(layer.id) || (lost ? undefined : false)));
   }
   found.push(...chainProblems(layers, (layer) => chainOf(layer, named), 'lower'));
   const useless = [

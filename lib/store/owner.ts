@@ -38,7 +38,8 @@ export async function mustBeOurs(store: StoreContext): Promise<void> {
   if (store.foreign) await refuseLivingOwner(store);
 }
 
-async function refuseLivingOwner(store: StoreContext): Promise<void> {
+/** Throws where another program that keeps its layers there is running. */
+export async function refuseLivingOwner(store: StoreContext): Promise<void> {
   const evidence = (await heldLock(store)) ?? (await mountedLayer(store));
   if (evidence === undefined) return;
   const { shown } = store.directory;

@@ -10,6 +10,8 @@ export interface Problem {
   readonly finding: Omit<StoreFinding, 'repairable' | 'repaired'>;
   /** What mends it; absent: nothing can without losing something. */
   readonly repair?: readonly Step[];
+  /** How what it is about is used after all, so that nothing is wrong. Asked before it is told, and again before it is mended. */
+  readonly use?: () => Promise<string | undefined>;
 }
 
 /** A layer that cannot be mounted as it is. */

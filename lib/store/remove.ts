@@ -5,13 +5,14 @@
 import { constants } from 'node:os';
 import { overlayError } from '../errors.ts';
 import { isNativeError } from '../native-errors.ts';
-import { allLayers, lockedLayer, type StoreContext } from './context.ts';
+import { allLayers, childrenOf, lockedLayer, type StoreContext } from './context.ts';
 import type { LayerRecord } from './driver.ts';
 import { explainStore, layerInUse } from './errors.ts';
 import { newPrivateName } from './ids.ts';
-import { mustBeUnused, usedAtAll, writtenTo } from './in-use.ts';
+import { keptFromRemoval, mustBeUnused, writtenTo } from './in-use.ts';
 import { ownDirectory, removedDirectory } from './layout.ts';
 import { mountedAtMerged } from './mount.ts';
+import { hasDamagedSidecar } from './sidecar.ts';
 import { lockShared, removeTree, rename, type Step, sync, unlock } from './steps.ts';
 
 /** Removes a layer that nobody uses. */
@@ -42,12 +43,11 @@ export async function removeLayer(store: StoreContext, id: string): Promise<void
   }
 }
 
-// A layer that can be written to has no child, and nothing but its own mount uses it.
+// Whether something writes to it is asked last, as a step of the removal.
 async function refuseUsed(store: StoreContext, layer: LayerRecord): Promise<Step[]> {
-  if (!layer.readonly) return mustBeUnused(store, layer);
-  const how = await usedAtAll(store, layer);
+  const how = await keptFromRemoval(store, layer);
   if (how !== undefined) throw layerInUse(layer.id, how);
-  return [];
+  return mustBeUnused(store, layer);
 }
 
 const isInUse = (error: unknown): boolean =>
@@ -55,9 +55,8 @@ const isInUse = (error: unknown): boolean =>
 
 async function refuseParent(store: StoreContext, layer: LayerRecord): Promise<void> {
   if (!layer.readonly) return;
-  const layers = await allLayers(store);
-  const parents = await store.driver.parents(store.directory, layers);
-  const children = [...parents].filter(([, parent]) => parent === layer.id).map(([child]) => child);
+  if (!hasDamagedSidecar(layer)) await refuseUnknownParents(store, layer);
+  const children = await childrenOf(store, layer.id);
   if (children.length === 0) return;
   const others = children.length > 1 ? ` and ${children.length - 1} more` : '';
   throw overlayError(
@@ -66,4 +65,12 @@ async function refuseParent(store: StoreContext, layer: LayerRecord): Promise<vo
     'Remove those first',
     { path: `${store.directory.shown}/${layer.id}` },
   );
+}
+
+// What has lost the list of its parents may lie on this one. It can itself be removed.
+async function refuseUnknownParents(store: StoreContext, { id }: LayerRecord): Promise<void> {
+  const lost = (await allLayers(store)).filter((one) => one.id !== id && hasDamagedSidecar(one));
+  if (lost.length === 0) return;
+  const parents = await store.driver.parents(store.directory, lost);
+  for (const one of lost) if (!parents.has(one.id)) await store.driver.chain(store.directory, one);
 }

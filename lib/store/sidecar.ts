@@ -48,6 +48,20 @@ export function decodeSidecar(entry: Entry | undefined, id: string): Sidecar | u
   }
 }
 
+/** Whether one is there that cannot be made sense of: nothing says any more what the layer is. */
+export function hasDamagedSidecar({
+  entries,
+  sidecar,
+}: {
+  readonly entries: ReadonlyMap<string, Entry>;
+  readonly sidecar: Sidecar | undefined;
+}): boolean {
+  return sidecar === undefined && (entries.get(sidecarName)?.type ?? 'missing') !== 'missing';
+}
+
+/** What is wrong then. */
+export const damagedSidecar = `\`${sidecarName}\` makes no sense, and nothing else tells what the layer is`;
+
 let known: string | undefined;
 
 /** The id of this boot. */

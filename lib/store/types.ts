@@ -51,7 +51,10 @@ export interface Layer {
   readonly parent?: string;
   /** As it was created. Of a layer that another program has made nothing on disk says so. */
   readonly kind: LayerKind | 'unknown';
-  /** It is an image layer, or it has a child: it is mounted read-only, and its content does not change any more. */
+  /**
+   * It is an image layer, or it has a child: it is mounted read-only, and its content does not change any more. So is what has
+   * lost `overlayfs.json`'s word on it, until that is put back.
+   */
   readonly readonly: boolean;
   /** The layer's own directory. Bytes of the root that are not UTF-8 are shown as `\xNN`. */
   readonly path: string;
@@ -191,11 +194,14 @@ export interface LayerStore extends AsyncDisposable {
   /**
    * Mounts a layer on its chain, at `<id>/merged` (made with mode 0700, and removed at the unmount).
    *
-   * @throws OverlayError `ERR_OVERLAY_STORE_LAYER_IN_USE` for a layer that is mounted already, and what `mountOverlay()`
-   * throws.
+   * @throws OverlayError `ERR_OVERLAY_STORE_LAYER_IN_USE` for a layer that is mounted there already, or in another mount
+   * namespace, and what `mountOverlay()` throws.
    */
   mount(id: string, options?: MountLayerOptions): Promise<Overlay>;
-  /** Unmounts what is mounted of a layer in this mount namespace, whoever mounted it; nothing is no error. */
+  /**
+   * Unmounts what is mounted of a layer in this mount namespace, at `merged` and elsewhere, whoever mounted it; nothing is no
+   * error. What is mounted in other namespaces stays, and so does `merged` then.
+   */
   unmount(id: string, options?: UnmountOptions): Promise<void>;
   /**
    * Makes an image layer of what a container layer holds (a copy, cloned where the file system can). The container layer stays.
@@ -217,8 +223,8 @@ export interface LayerStore extends AsyncDisposable {
   /**
    * Removes a layer: it is out of the store at once, and then deleted. Never through a mount.
    *
-   * @throws OverlayError `ERR_OVERLAY_STORE_LAYER_IN_USE` for a layer that is mounted in any namespace,
-   * `ERR_OVERLAY_STORE_LAYER_HAS_CHILDREN`.
+   * @throws OverlayError `ERR_OVERLAY_STORE_LAYER_IN_USE` for a layer that is mounted in any namespace (a container that a
+   * store opened with `readonly` shows: in this one), `ERR_OVERLAY_STORE_LAYER_HAS_CHILDREN`.
    */
   remove(id: string): Promise<void>;
   /** Every layer, sorted by id. */

@@ -20,11 +20,11 @@ Result<OverlaysElsewhere> overlays_elsewhere() {
   processes.start(proc.get());
   while (const char* name = processes.next()) {
     if (*name < '0' || *name > '9') continue;
-    const Fd process(sys::openat(proc.get(), name, O_PATH | O_DIRECTORY));
-    if (!process) continue;
-    const uint64_t mount_namespace = namespace_inode(process.get(), "ns/mnt");
+    const uint64_t mount_namespace = namespace_inode(proc.get(), (std::string(name) + "/ns/mnt").c_str());
     if (mount_namespace == 0 && (errno == EACCES || errno == EPERM)) ++found.unseen;
     if (mount_namespace == 0 || seen.contains(mount_namespace)) continue;
+    const Fd process(sys::openat(proc.get(), name, O_PATH | O_DIRECTORY));
+    if (!process) continue;
     auto table = read_mount_table(process.get());
     if (!table) continue;  // it has ended; another process of the namespace will do
     seen.insert(mount_namespace);

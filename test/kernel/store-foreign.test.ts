@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { type LayerStore, openStore } from '../../lib/store/index.ts';
+import { type LayerStore, openStore, type StoreOptions } from '../../lib/store/index.ts';
 import { waitingShell } from '../support/child.ts';
 import { describePrivileged } from '../support/needs.ts';
 import { expectRefusal } from '../support/refusal.ts';
@@ -158,6 +158,44 @@ describePrivileged("another program's store", () => {
     }
   });
 
+  it.each([
+    ['overlay2', ['l'], true],
+    ['overlay2', [], false],
+    ['overlay', [], false],
+  ] as const)(
+    "is not taken for nobody's while it has no layer yet: %s with %j",
+    async (driver, begun, told) => {
+      const root = scratch.directory('docker', driver);
+      for (const name of begun) scratch.directory('docker', driver, name);
+      const before = everything(root);
+      const database = scratch.file('docker/volumes/metadata.db');
+      const open = () =>
+        openStore(root, { driver, durability: 'none', ...(told ? { foreign: 'write' } : {}) });
+      {
+        await using _daemon = await waitingShell(`exec 9<> '${database}'; flock -x 9`);
+        await expectRefusal(scratch, 'ERR_OVERLAY_STORE_OWNER_ALIVE', open);
+        await using reading = await openStore(root, { driver, readonly: true });
+        expect(await reading.list()).toEqual([]);
+        expect(everything(root)).toEqual(before);
+      }
+      await using store = await open();
+      expect(store).toMatchObject({ foreign: told, readonly: false });
+    },
+  );
+
+  it('is told from an empty one that was begun by this package, and not finished', async () => {
+    const root = scratch.directory('overlay2');
+    scratch.directory('overlay2/l');
+    {
+      await using foreign = await openStore(root, { driver: 'overlay2' });
+      expect(foreign).toMatchObject({ foreign: true, readonly: true });
+    }
+    expect(readdirSync(root)).toEqual(['l']);
+    scratch.directory('overlay2/.overlayfs');
+    const own = await opened(scratch);
+    expect(own).toMatchObject({ foreign: false, readonly: false });
+  });
+
   it('is not written to while its containers run', async () => {
     const root = await dockerStore(scratch);
     mkdirSync(join(root, ids.box, 'merged'));
@@ -198,12 +236,12 @@ describePrivileged('a store of containers/storage', () => {
   const scratch = scratchOn('tmpfs');
 
   /** It marks nothing as committed, gives base layers `empty` and `work`, and lists the parents' ids. */
-  async function podmanStore(): Promise<LayerStore> {
+  async function podmanStore(options: Partial<StoreOptions> = {}): Promise<LayerStore> {
     const root = await dockerStore(scratch);
     for (const id of [ids.base, ids.next]) rmSync(join(root, id, 'committed'));
     for (const name of ['empty', 'work', 'merged']) mkdirSync(join(root, ids.base, name));
     writeFileSync(join(root, '.has-mount-program'), 'false');
-    return opened(scratch);
+    return opened(scratch, options);
   }
 
   it('is read through `lower`', async () => {
@@ -229,5 +267,37 @@ describePrivileged('a store of containers/storage', () => {
     expect(await store.chain(ids.box)).toEqual([ids.box, ids.next, ids.base]);
     rmSync(join(store.root, ids.box, 'lower'));
     expect(await store.chain(ids.box)).toEqual([ids.box, ids.next, ids.base]);
+  });
+
+  it('keeps what layers lie on, although nothing marks it as read-only', async () => {
+    const store = await podmanStore({ foreign: 'write' });
+    const { root } = store;
+    expect((await store.list()).map(({ id, readonly }) => [id, readonly])).toEqual(
+      [
+        [ids.base, true],
+        [ids.box, false],
+        [ids.next, true],
+      ].sort(),
+    );
+    expect(await store.get(ids.next)).toMatchObject({ readonly: true });
+    for (const id of [ids.base, ids.next]) {
+      await expectRefusal(scratch, 'ERR_OVERLAY_STORE_LAYER_READONLY', () =>
+        store.mount(id, { readonly: false }),
+      );
+      await expectRefusal(scratch, 'ERR_OVERLAY_STORE_LAYER_HAS_CHILDREN', () => store.remove(id));
+    }
+    // An empty one too could be filled, but for that.
+    for (const name of readdirSync(join(root, ids.next, 'diff')))
+      rmSync(join(root, ids.next, 'diff', name), { recursive: true });
+    await expectRefusal(scratch, 'ERR_OVERLAY_STORE_LAYER_READONLY', () =>
+      store.apply(ids.next, scratch.path('base')),
+    );
+    {
+      await using image = await store.mount(ids.next);
+      expect(image.plan.upper).toBeUndefined();
+    }
+    await store.remove(ids.box);
+    await store.remove(ids.next);
+    expect((await store.list()).map(({ id }) => id)).toEqual([ids.base]);
   });
 });
