@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
-import { privileged } from './test/support/needs.ts';
+import { privileged } from './test/support/privileged.ts';
 
 // A sanitized or emulated run is slower: OVERLAYFS_TEST_TIME_SCALE=5 gives everything five times as long.
 const scale = Number(process.env.OVERLAYFS_TEST_TIME_SCALE ?? 1);

@@ -1,7 +1,6 @@
 // @module-tag vm
 // For random stacks, what we say and do beside the kernel's own views, before and after: the change set is what lies between
 // them, applying it makes the one look as the other, and what the layers show with no mount is what the mount shows.
-import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
@@ -15,6 +14,7 @@ import {
   mountOverlay,
 } from '../../lib/index.ts';
 import { type ChangeSet, changeSet, expectBetween, expectLinks } from '../support/change-set.ts';
+import { run } from '../support/commands.ts';
 import { expectMerged } from '../support/merged-read.ts';
 import { expectPlaces } from '../support/mounted-names.ts';
 import {
@@ -166,7 +166,7 @@ const waysToApply = ['naive', 'renames', 'no renames'] as const;
 // Of each way a copy of what the mount shows now.
 async function copy(target: string, copies: string): Promise<void> {
   mkdirSync(copies);
-  for (const name of waysToApply) execFileSync('cp', ['-a', target, `${copies}/${name}`]);
+  for (const name of waysToApply) run(['cp', '-a', target, `${copies}/${name}`]);
 }
 
 async function expectApplied(stack: LayerStack, before: View, after: View, copies: string): Promise<void> {

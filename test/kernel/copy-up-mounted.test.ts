@@ -1,9 +1,11 @@
 // @module-tag vm
 /** `overlay.copyUp()`: the kernel copies up, and nothing else happens. */
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import {
+  chmodSync,
+  chownSync,
   copyFileSync,
   existsSync,
   lstatSync,
@@ -23,10 +25,12 @@ import {
   type OverlayOptions,
 } from '../../lib/index.ts';
 import { runChild, swappingShell } from '../support/child.ts';
+import { chattr, mknod } from '../support/commands.ts';
 import { countFiles, digTree } from '../support/deep-tree.ts';
 import { buildTree, everything, seeTree } from '../support/described-tree.ts';
 import { describePrivileged } from '../support/needs.ts';
 import { afterThisTest, describeOn, fileSystems, type Scratch, scratchOn } from '../support/scratch.ts';
+import { setXattrs } from '../support/xattr.ts';
 
 async function mounted(scratch: Scratch, options: Partial<OverlayOptions> = {}): Promise<Overlay> {
   const overlay = await mountOverlay({ ...scratch.layers(), ...options });
@@ -107,10 +111,9 @@ describePrivileged('copyUp() through the mount', () => {
   it('copies up a program that runs, with set-user-ID and capabilities', async () => {
     scratch.directory('lower');
     copyFileSync('/bin/sleep', scratch.path('lower/program'));
-    const script = `import os
-os.chmod('${scratch.path('lower/program')}', 0o4755)
-os.setxattr('${scratch.path('lower/program')}', 'security.capability', bytes.fromhex('0100000200200000000000000000000000000000'))`;
-    execFileSync('python3', ['-c', script]);
+    chmodSync(scratch.path('lower/program'), 0o4755);
+    const capability = Buffer.from('0100000200200000000000000000000000000000', 'hex');
+    setXattrs([scratch.path('lower/program'), 'security.capability', capability]);
     const overlay = await mounted(scratch);
     const child = spawn(overlay.path('program'), ['60'], { stdio: 'ignore' });
     await once(child, 'spawn');
@@ -127,7 +130,7 @@ os.setxattr('${scratch.path('lower/program')}', 'security.capability', bytes.fro
   it('waits for no FIFO and opens no device', async () => {
     await buildTree(scratch.directory('lower'), [{ path: 'fifo', type: 'fifo' }]);
     // A driver that does not exist: it could not be opened.
-    execFileSync('mknod', [scratch.path('lower/device'), 'c', '240', '77']);
+    mknod(scratch.path('lower/device'), 'c', 240, 77);
     const overlay = await mounted(scratch);
     expect(short(await overlay.copyUp(['fifo', 'device']))).toEqual(['device: kernel', 'fifo: kernel']);
     expect(readdirSync(scratch.path('upper')).sort()).toEqual(['device', 'fifo']);
@@ -139,8 +142,8 @@ os.setxattr('${scratch.path('lower/program')}', 'security.capability', bytes.fro
       ['a', 'append-only'],
     ] as const) {
       const path = scratch.file(`lower/${name}`, name);
-      execFileSync('chattr', [`+${letter}`, path]);
-      afterThisTest(() => execFileSync('chattr', [`-${letter}`, path]));
+      chattr(`+${letter}`, path);
+      afterThisTest(() => chattr(`-${letter}`, path));
     }
     const overlay = await mounted(scratch);
     expect(short(await overlay.copyUp(['immutable', 'append-only']))).toEqual([
@@ -154,7 +157,7 @@ os.setxattr('${scratch.path('lower/program')}', 'security.capability', bytes.fro
     const file = scratch.file('lower/file', 'text');
     copyFileSync('/bin/sleep', scratch.path('lower/program'));
     const overlay = await mounted(scratch, { metacopy: true });
-    execFileSync('chown', ['1', overlay.path('file')]);
+    chownSync(overlay.path('file'), 1, 0);
     expect(lstatSync(scratch.path('upper/file')).blocks).toBe(0);
     const child = spawn(overlay.path('program'), ['60'], { stdio: 'ignore' });
     await once(child, 'spawn');

@@ -1,12 +1,13 @@
 // @module-tag vm
-import { execFileSync } from 'node:child_process';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { readdirSync, utimesSync } from 'node:fs';
 import { expect, it, vi } from 'vitest';
 import { copyUp, type LayerStack, mountOverlay } from '../../lib/index.ts';
+import { run } from '../support/commands.ts';
 import { expectRefusal } from '../support/refusal.ts';
 import { afterThisTest, describeOn, fileSystems, type Scratch } from '../support/scratch.ts';
 import { makeTree, showTree, type TreeEntry, touchTree, unprotectTree } from '../support/tree.ts';
+import { setXattr } from '../support/xattr.ts';
 
 const uuid = /^(trusted|user)\.overlay\.uuid$/;
 
@@ -67,9 +68,10 @@ describeOn(['tmpfs', 'ext4'], 'copyUp', (scratch) => {
     options: Pick<LayerStack, 'metacopy'> = {},
   ) {
     const stack = (name: string): LayerStack & Record<'upper' | 'work', string> => {
-      execFileSync('sh', ['-euc', `mkdir -p ${name}; cd ${name}; mkdir low base upper work; ${prepare}`], {
-        cwd: scratch.root,
-      });
+      run(
+        ['sh', '-euc', `mkdir -p ${name}; cd ${name}; mkdir low base upper work; ${prepare}`],
+        scratch.root,
+      );
       const [low, base, upper, work] = ['low', 'base', 'upper', 'work'].map((one) =>
         scratch.path(name, one),
       ) as Four;
@@ -127,9 +129,7 @@ describeOn(['tmpfs', 'ext4'], 'copyUp', (scratch) => {
     const { upper, ...stack } = { lower: scratch.path('ours/base'), upper: scratch.path('ours/upper') };
     await expect(copyUp({ ...stack, upper }, 'gone')).rejects.toMatchObject({ code: 'ENOENT', path: 'gone' });
     scratch.directory('ours/upper/d');
-    execFileSync('sh', ['-euc', attribute('ours/upper/d', 'trusted.overlay.opaque', 'y')], {
-      cwd: scratch.root,
-    });
+    setXattr(scratch.path('ours/upper/d'), 'trusted.overlay.opaque', 'y');
     await expect(copyUp({ ...stack, upper }, 'd/f')).rejects.toMatchObject({ code: 'ENOENT' });
     await expect(copyUp({ ...stack, upper, redirectDir: 'nofollow' }, 'new/f')).rejects.toMatchObject({
       code: 'ERR_OVERLAY_REDIRECT_REFUSED',
@@ -155,14 +155,8 @@ describeOn(['tmpfs', 'ext4'], 'copyUp', (scratch) => {
   });
 
   it('refuses a metacopy file where the options do not honour it', async () => {
-    execFileSync(
-      'sh',
-      ['-euc', `mkdir low upper; touch low/f; ${attribute('low/f', 'trusted.overlay.metacopy', '')}`],
-      {
-        cwd: scratch.root,
-      },
-    );
-    const stack = { lower: scratch.path('low'), upper: scratch.path('upper') };
+    setXattr(scratch.file('low/f'), 'trusted.overlay.metacopy');
+    const stack = { lower: scratch.path('low'), upper: scratch.directory('upper') };
     await expectRefusal(scratch, 'ERR_OVERLAY_METACOPY_REFUSED', () => collected(copyUp(stack, 'f')));
   });
 

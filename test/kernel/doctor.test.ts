@@ -2,7 +2,6 @@
 /**
  * The doctor tells beforehand what the kernel would say, and changes nothing by asking.
  */
-import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -13,6 +12,7 @@ import { kernelFeatures } from '../../lib/inspect/kernel.ts';
 import { checkOptions } from '../../lib/overlay/options.ts';
 import { draftPlan } from '../../lib/overlay/plan.ts';
 import { planContext } from '../../lib/overlay/plan-context.ts';
+import { mount, umount } from '../support/commands.ts';
 import { describePrivileged } from '../support/needs.ts';
 import { afterThisTest, type Layers, type Scratch, scratchOn } from '../support/scratch.ts';
 import { sequences } from '../support/sequences.ts';
@@ -23,9 +23,18 @@ const codes = (findings: readonly Finding[], severity?: Finding['severity']) =>
     .filter((finding) => severity === undefined || finding.severity === severity)
     .map(({ code }) => code);
 
-function mount(...args: string[]): void {
-  execFileSync('mount', args);
-  afterThisTest(() => execFileSync('umount', ['--lazy', args.at(-1) ?? '']));
+function mountForThisTest(...args: string[]): void {
+  mount(...args);
+  afterThisTest(() => umount('--lazy', args.at(-1) ?? ''));
+}
+
+function succeeds(attempt: () => void): boolean {
+  try {
+    attempt();
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 describePrivileged('doctor()', () => {
@@ -104,7 +113,7 @@ describePrivileged('doctor()', () => {
   it('leaves to the report what only the mount tells: an index dropped for want of file handles', async () => {
     const { upper, work, target } = scratch.layers();
     const [a, b, merged] = ['a', 'b', 'o'].map((name) => scratch.directory(name));
-    mount('-t', 'overlay', 'o', '-o', `lowerdir=${a}:${b}`, merged ?? '');
+    mountForThisTest('-t', 'overlay', 'o', '-o', `lowerdir=${a}:${b}`, merged ?? '');
     await using overlay = await mountOverlay({ lower: merged ?? '', upper, work, target, index: true });
     expect(overlay.report.degradations.map(({ code }) => code)).toEqual(['WARN_OVERLAY_OPTION_IGNORED']);
   });
@@ -121,7 +130,7 @@ const worthKnowing: readonly (readonly [title: string, code: string, arrange: Ar
     'something mounted below a lower',
     'WARN_OVERLAY_SUBMOUNT_HIDDEN',
     (l, s) => {
-      mount('-t', 'tmpfs', 'x', s.directory('lower/sub'));
+      mountForThisTest('-t', 'tmpfs', 'x', s.directory('lower/sub'));
       return l;
     },
   ],
@@ -129,7 +138,14 @@ const worthKnowing: readonly (readonly [title: string, code: string, arrange: Ar
     'a lower that is itself an overlay',
     'WARN_OVERLAY_LOWER_ON_OVERLAY',
     (l, s) => {
-      mount('-t', 'overlay', 'o', '-o', `lowerdir=${s.directory('a')}:${s.directory('b')}`, s.directory('o'));
+      mountForThisTest(
+        '-t',
+        'overlay',
+        'o',
+        '-o',
+        `lowerdir=${s.directory('a')}:${s.directory('b')}`,
+        s.directory('o'),
+      );
       return { ...l, lower: s.path('o') };
     },
   ],
@@ -137,7 +153,7 @@ const worthKnowing: readonly (readonly [title: string, code: string, arrange: Ar
     'a copy-up between file systems',
     'WARN_OVERLAY_NO_REFLINK',
     (l, s) => {
-      mount('-t', 'tmpfs', 'x', s.directory('other'));
+      mountForThisTest('-t', 'tmpfs', 'x', s.directory('other'));
       return { ...l, lower: s.path('other') };
     },
   ],
@@ -215,12 +231,19 @@ describePrivileged('doctor() and the kernel', () => {
     for (const name of ['a', 'b', 'a/in', 'up/in', 'work/in', 'base', 'readonly', 'bind-a', 'overlay'])
       mkdirSync(join(root, name), { recursive: true });
     writeFileSync(join(root, 'file'), '');
-    mount('--bind', join(root, 'a'), join(root, 'bind-a'));
-    mount('-t', 'overlay', 'o', '-o', `lowerdir=${root}/base:${root}/readonly`, join(root, 'overlay'));
-    mount('-t', 'tmpfs', '-o', 'ro', 'x', join(root, 'readonly'));
+    mountForThisTest('--bind', join(root, 'a'), join(root, 'bind-a'));
+    mountForThisTest(
+      '-t',
+      'overlay',
+      'o',
+      '-o',
+      `lowerdir=${root}/base:${root}/readonly`,
+      join(root, 'overlay'),
+    );
+    mountForThisTest('-t', 'tmpfs', '-o', 'ro', 'x', join(root, 'readonly'));
   }
 
-  /** What the kernel itself makes of it, by mount(8): `ok`, `refused` or `degraded`. */
+  /** What the kernel itself makes of it, by mount(2): `ok`, `refused` or `degraded`. */
   async function kernelSays(options: OverlayOptions, target: string): Promise<'ok' | 'refused' | 'degraded'> {
     const checked = checkOptions(options);
     const { plan } = draftPlan(checked, await planContext(checked, await kernelFeatures())).prepared;
@@ -230,10 +253,9 @@ describePrivileged('doctor() and the kernel', () => {
     data.push(`lowerdir=${plan.lower.join(':')}`);
     if (plan.upper !== undefined) data.push(`upperdir=${plan.upper}`);
     if (plan.work !== undefined) data.push(`workdir=${plan.work}`);
-    if (spawnSync('mount', ['-t', 'overlay', 'o', '-o', data.join(','), target]).status !== 0)
-      return 'refused';
-    const writable = spawnSync('touch', [join(target, 'new')]).status === 0;
-    spawnSync('umount', ['--lazy', target]);
+    if (!succeeds(() => mount('-t', 'overlay', 'o', '-o', data.join(','), target))) return 'refused';
+    const writable = succeeds(() => writeFileSync(join(target, 'new'), ''));
+    umount('--lazy', target);
     return plan.upper === undefined || writable ? 'ok' : 'degraded';
   }
 

@@ -3,9 +3,9 @@
  * Every error code can be provoked, and docs/errors.md is the table of all of them. Really, but for what no one can
  * arrange: limits, races, and kernels other than this one come from the fault plan.
  */
-import { execFileSync } from 'node:child_process';
 import {
   appendFileSync,
+  chmodSync,
   linkSync,
   mkdirSync,
   readdirSync,
@@ -36,7 +36,8 @@ import {
   unmount,
 } from '../../lib/index.ts';
 import { kernelFeatures } from '../../lib/inspect/kernel.ts';
-import { importTypeScript, runChild, waitingShell } from '../support/child.ts';
+import { importTypeScript, moduleUrl, runChild, waitingShell } from '../support/child.ts';
+import { mount, run, umount } from '../support/commands.ts';
 import { openDirectories, openings } from '../support/directories.ts';
 import { creating, type Fault, plan } from '../support/faults.ts';
 import { describePrivileged } from '../support/needs.ts';
@@ -58,10 +59,10 @@ async function mounted(options: OverlayOptions) {
   return overlay;
 }
 
-function mount(...args: string[]): string {
+function mountForThisTest(...args: string[]): string {
   const point = args.at(-1) ?? '';
-  execFileSync('mount', args);
-  afterThisTest(() => execFileSync('umount', [point]));
+  mount(...args);
+  afterThisTest(() => umount(point));
   return point;
 }
 
@@ -124,9 +125,11 @@ const really: Partial<Record<ErrorCode, Provoke>> = {
     return view.stat('hello');
   },
   ERR_OVERLAY_LAYERS_UNKNOWN: async (_, scratch) => {
-    const script = 'cd "$1" && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work x merged';
-    execFileSync('sh', ['-c', script, 'sh', scratch.root]);
-    afterThisTest(() => execFileSync('umount', [scratch.path('merged')]));
+    run(
+      ['mount', '-i', '-t', 'overlay', '-o', 'lowerdir=lower,upperdir=upper,workdir=work', 'x', 'merged'],
+      scratch.root,
+    );
+    afterThisTest(() => umount(scratch.path('merged')));
     const [listed] = (await listOverlays()).filter(({ target }) => target === scratch.path('merged'));
     return mergedView(listed as NonNullable<typeof listed>);
   },
@@ -168,7 +171,7 @@ const really: Partial<Record<ErrorCode, Provoke>> = {
   ERR_OVERLAY_LAYER_NOT_FOUND: mounting((l, s) => ({ ...l, lower: s.path('no') })),
   ERR_OVERLAY_LAYER_NOT_DIRECTORY: mounting((l, s) => ({ ...l, lower: s.file('file') })),
   ERR_OVERLAY_LAYER_NOT_PERMITTED: (l, s) => {
-    execFileSync('chmod', ['0700', s.directory('hidden/lower'), s.path('hidden')]);
+    for (const path of [s.directory('hidden/lower'), s.path('hidden')]) chmodSync(path, 0o700);
     return asNobody(() => mountOverlay({ ...l, lower: s.path('hidden/lower') }));
   },
   ERR_OVERLAY_LAYER_BAD_FD: mounting((l) => ({ ...l, upper: { fd: 100_000 } })),
@@ -190,9 +193,12 @@ const really: Partial<Record<ErrorCode, Provoke>> = {
   ERR_OVERLAY_LOWER_TWICE: mounting((l) => ({ ...l, lower: [l.lower, l.lower] })),
   ERR_OVERLAY_LOWER_IN_LOWER: mounting((l, s) => ({ ...l, lower: [l.lower, s.directory('lower/inside')] })),
   ERR_OVERLAY_WORK_NOT_SEPARATE: mounting((l) => ({ ...l, work: l.upper })),
-  ERR_OVERLAY_WORK_ON_OTHER_MOUNT: mounting((l) => ({ ...l, work: mount('-t', 'tmpfs', 'x', l.work) })),
+  ERR_OVERLAY_WORK_ON_OTHER_MOUNT: mounting((l) => ({
+    ...l,
+    work: mountForThisTest('-t', 'tmpfs', 'x', l.work),
+  })),
   ERR_OVERLAY_UPPER_READONLY: mounting((l, s) => {
-    const box = mount('--bind', '-o', 'ro', s.root, s.directory('box'));
+    const box = mountForThisTest('--bind', '-o', 'ro', s.root, s.directory('box'));
     return { ...l, lower: s.directory('other'), upper: join(box, 'upper'), work: join(box, 'work') };
   }),
   ERR_OVERLAY_UPPER_ON_OVERLAY: async (l, s) => {
@@ -206,7 +212,7 @@ const really: Partial<Record<ErrorCode, Provoke>> = {
     });
   },
   ERR_OVERLAY_UPPER_WITHOUT_XATTRS: mounting((l, s) => {
-    const box = mount('-t', 'ramfs', 'x', s.directory('box'));
+    const box = mountForThisTest('-t', 'ramfs', 'x', s.directory('box'));
     return {
       ...l,
       upper: s.directory('box/upper'),
@@ -242,9 +248,8 @@ const really: Partial<Record<ErrorCode, Provoke>> = {
   ERR_OVERLAY_TARGET_NOT_DIRECTORY: mounting((l, s) => ({ ...l, target: s.file('file') })),
   ERR_OVERLAY_TARGET_UNREACHABLE: mounting((l, s) => ({ ...l, target: loop(s) })),
   ERR_OVERLAY_SIGNALS_IN_WORKER: async () => {
-    const library = new URL('../../lib/index.ts', import.meta.url).href;
     const mountThere = `import(${JSON.stringify(importTypeScript[1])})
-      .then(() => import(${JSON.stringify(library)}))
+      .then(() => import(${JSON.stringify(moduleUrl('index'))}))
       .then(({ mountOverlay }) => mountOverlay({ lower: '/a', scratch: true, unmountOnSignals: ['SIGTERM'] }))
       .catch(({ code }) => require('node:worker_threads').parentPort.postMessage({ code }));`;
     const worker = new Worker(mountThere, { eval: true });
@@ -256,7 +261,7 @@ const really: Partial<Record<ErrorCode, Provoke>> = {
   },
   ERR_OVERLAY_TARGET_COVERED: async (l) => {
     const overlay = await mounted(l);
-    mount('-t', 'tmpfs', 'cover', l.target);
+    mountForThisTest('-t', 'tmpfs', 'cover', l.target);
     return overlay.unmount();
   },
   ERR_OVERLAY_NOT_AN_OVERLAY: (_, s) => unmount(s.root),
@@ -284,7 +289,7 @@ const really: Partial<Record<ErrorCode, Provoke>> = {
   ERR_OVERLAY_NOT_A_WHITEOUT: (l) => removeWhiteout(l.lower, 'hello'),
   ERR_OVERLAY_LAYER_ROOT: (l) => setOpaque(l.upper, '/'),
   ERR_OVERLAY_LAYER_WITHOUT_XATTRS: (_, s) =>
-    createWhiteout(mount('-t', 'ramfs', 'x', s.directory('box')), 'name', { form: 'xattr' }),
+    createWhiteout(mountForThisTest('-t', 'ramfs', 'x', s.directory('box')), 'name', { form: 'xattr' }),
   ERR_OVERLAY_RENAME_REFUSED: async (l, s) => {
     s.file('lower/directory/file');
     const overlay = await mounted(l);
@@ -293,8 +298,7 @@ const really: Partial<Record<ErrorCode, Provoke>> = {
     await overlay.rename('directory', 'renamed');
   },
   ERR_OVERLAY_EXITING: async () => {
-    const addon = new URL('../../lib/addon.ts', import.meta.url).href;
-    throw await runChild(`const { binding } = await import(${JSON.stringify(addon)});
+    throw await runChild(`const { binding } = await import(${JSON.stringify(moduleUrl('addon'))});
       await overlayfs.planOverlay({ lower: ['/a', '/b'] });
       binding().closeGate();
       await overlayfs.mountOverlay({ lower: '/usr', scratch: true }).catch(({ code }) => report({ code }));`);
@@ -387,8 +391,7 @@ describePrivileged('the error code', () => {
 
 describe('once the process is ending', () => {
   it('every function says so, even the first that is called', async () => {
-    const addon = new URL('../../lib/addon.ts', import.meta.url).href;
-    const said = await runChild(`const { binding } = await import(${JSON.stringify(addon)});
+    const said = await runChild(`const { binding } = await import(${JSON.stringify(moduleUrl('addon'))});
       binding().closeGate();
       const calls = [() => overlayfs.mountOverlay({ lower: '/usr', scratch: true }), overlayfs.listOverlays];
       report(await Promise.all(calls.map((call) => call().catch(({ code }) => code ?? 'no code'))));`);

@@ -1,6 +1,5 @@
 // @module-tag vm
 /** Features of ext4 that many kernels are built without: fs-verity under metacopy, and directories that fold case. */
-import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
@@ -14,11 +13,11 @@ import {
 import { expect, it, type TestContext } from 'vitest';
 import { mountOverlay } from '../../lib/index.ts';
 import { kernelFeatures } from '../../lib/inspect/kernel.ts';
+import { run, umount } from '../support/commands.ts';
 import { describePrivileged, needsKernel, needsOption } from '../support/needs.ts';
+import { pythonNow } from '../support/python.ts';
 import { afterThisTest, type Scratch, scratchOn } from '../support/scratch.ts';
 import { xattrs } from '../support/snapshot.ts';
-
-const environment = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` };
 
 describePrivileged('fs-verity (Documentation/filesystems/overlayfs.rst, "fs-verity support")', () => {
   const scratch = scratchOn();
@@ -67,7 +66,7 @@ describePrivileged('a directory that folds case', () => {
   it('is refused beside one that does not', async (context) => {
     const root = ext4With(context, scratch, 'casefold', 'case folding');
     const folding = folder(root, 'folding');
-    execFileSync('chattr', ['+F', folding], { env: environment });
+    run(['chattr', '+F', folding]);
     const refused = mountOverlay({
       lower: [folding, folder(root, 'plain')],
       target: scratch.directory('merged'),
@@ -85,9 +84,9 @@ function ext4With(context: TestContext, { path, directory }: Scratch, feature: s
   const [image, point] = [path('image'), directory('ext4')];
   writeFileSync(image, '');
   truncateSync(image, 64 << 20);
-  execFileSync('mkfs.ext4', ['-q', '-F', '-b', '4096', '-O', feature, image], { env: environment });
-  execFileSync('mount', ['-o', 'loop', image, point]);
-  afterThisTest(() => execFileSync('umount', [point]));
+  run(['mkfs.ext4', '-q', '-F', '-b', '4096', '-O', feature, image]);
+  run(['mount', '-o', 'loop', image, point]);
+  afterThisTest(() => umount(point));
   return point;
 }
 
@@ -97,9 +96,10 @@ function folder(root: string, name: string): string {
 }
 
 // FS_IOC_ENABLE_VERITY with version 1, SHA-256 and blocks of 4,096 bytes: Documentation/filesystems/fsverity.rst.
-const enable = `
-import fcntl, os, struct, sys
-fd = os.open(sys.argv[1], os.O_RDONLY)
-fcntl.ioctl(fd, 0x40806685, struct.pack('<4I112x', 1, 1, 4096, 0))
-`;
-const enableVerity = (path: string) => execFileSync('python3', ['-c', enable, path]);
+const enableVerity = pythonNow<string, null>(`
+import fcntl, os, struct
+def answer(path):
+    fd = os.open(path, os.O_RDONLY)
+    try: fcntl.ioctl(fd, 0x40806685, struct.pack('<4I112x', 1, 1, 4096, 0))
+    finally: os.close(fd)
+`);

@@ -6,6 +6,7 @@ import { beforeAll, expect, it } from 'vitest';
 import { listOverlays, mountOverlay, type OverlayOptions } from '../../lib/index.ts';
 import { kernelFeatures } from '../../lib/inspect/kernel.ts';
 import { type MountedOverlay, readMountTable } from '../../lib/inspect/mount-table.ts';
+import { mount, umount } from '../support/commands.ts';
 import { ownRung } from '../support/kernel.ts';
 import { describePrivileged, needsKernel, needsOption } from '../support/needs.ts';
 import { afterThisTest, type Scratch, scratchOn } from '../support/scratch.ts';
@@ -139,8 +140,8 @@ describePrivileged('the list of overlays', () => {
     const tagged = (name: string, source: string) => {
       const { target } = scratch.layers(name);
       const lower = `lowerdir=${scratch.directory(name, 'a')}:${scratch.directory(name, 'b')}`;
-      execFileSync('mount', ['-t', 'overlay', '-o', lower, source, target]);
-      afterThisTest(() => execFileSync('umount', [target]));
+      mount('-t', 'overlay', '-o', lower, source, target);
+      afterThisTest(() => umount(target));
     };
     tagged('orphan', 'overlayfs:1:2:3:4');
     tagged('unowned', 'overlayfs');
@@ -190,7 +191,7 @@ describePrivileged('the list of overlays', () => {
     execFileSync('mount', ['-i', '-t', 'overlay', '-o', 'lowerdir=lower:b', 'foreign', target], {
       cwd: scratch.root,
     });
-    afterThisTest(() => execFileSync('umount', [target]));
+    afterThisTest(() => umount(target));
     const [listed] = await list('auto');
     expect(listed?.lower.map(({ unresolved }) => unresolved)).toEqual(['relative', 'relative']);
   });
@@ -198,9 +199,9 @@ describePrivileged('the list of overlays', () => {
   it('keeps the flags of the superblock and of the mount apart', async () => {
     const { target, ...layers } = scratch.layers();
     await using overlay = await mountOverlay({ ...layers, target });
-    execFileSync('mount', ['-o', 'remount,bind,ro', target]);
+    mount('-o', 'remount,bind,ro', target);
     expect((await list('auto'))[0]).toMatchObject({ readonly: false, mountFlags: ['readonly'] });
-    execFileSync('mount', ['-o', 'remount,bind,rw', target]);
+    mount('-o', 'remount,bind,rw', target);
     await overlay.remount({ readonly: true });
     expect((await list('auto'))[0]).toMatchObject({ readonly: true, mountFlags: [] });
   });
@@ -226,7 +227,7 @@ describePrivileged('the list of overlays', () => {
 async function arranged(arrange: Arrange, scratch: Scratch): Promise<Buffer> {
   const options = arrange(scratch);
   if (typeof options === 'string') {
-    afterThisTest(() => execFileSync('umount', [options]));
+    afterThisTest(() => umount(options));
     return Buffer.from(options);
   }
   const overlay = await mountOverlay(options);

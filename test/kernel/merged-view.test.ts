@@ -1,10 +1,18 @@
 // @module-tag vm
 // mergedView() beside what a mount shows: ghosts, refusals, privilege, and what must not hang or leak.
-import { execFileSync } from 'node:child_process';
-import { chmodSync, lstatSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  lstatSync,
+  readdirSync,
+  renameSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { text } from 'node:stream/consumers';
 import { expect, it } from 'vitest';
 import { type MergedView, mergedView, mountOverlay, OverlayError } from '../../lib/index.ts';
+import { mkfifo, mknod } from '../support/commands.ts';
 import { describePrivileged } from '../support/needs.ts';
 import { expectRefusal } from '../support/refusal.ts';
 import { scratchOn } from '../support/scratch.ts';
@@ -22,7 +30,7 @@ describePrivileged('mergedView', () => {
 
   it('leaves out whiteouts that readdir lists and lstat does not find', async () => {
     const layers = stack('one', 'two');
-    execFileSync('mknod', [`${scratch.directory('one/d')}/device`, 'c', '0', '0']);
+    mknod(`${scratch.directory('one/d')}/device`, 'c', 0, 0);
     await setXattr(scratch.file('one/d/empty'), 'trusted.overlay.whiteout');
     scratch.file('one/d/shown');
     await using overlay = await mountOverlay({ ...layers, target: scratch.directory('m') });
@@ -86,8 +94,8 @@ describePrivileged('mergedView', () => {
   it('fails as node:fs does for what is not there, or is no file', async () => {
     const layers = stack('one', 'two');
     scratch.file('one/f');
-    execFileSync('mkfifo', [scratch.path('one/fifo')]);
-    execFileSync('ln', ['-s', 'f', scratch.path('one/link')]);
+    mkfifo(scratch.path('one/fifo'));
+    symlinkSync('f', scratch.path('one/link'));
     await using view = await mergedView(layers);
     await expect(view.stat('nothing')).rejects.toMatchObject({ code: 'ENOENT', path: 'nothing' });
     await expect(view.stat('f/x')).rejects.toMatchObject({ code: 'ENOTDIR' });
@@ -152,7 +160,7 @@ describePrivileged('mergedView', () => {
     const layers = stack('one', 'two');
     scratch.file('one/f', 'content');
     const view = await mergedView(layers);
-    execFileSync('mv', [scratch.path('one'), scratch.path('elsewhere')]);
+    renameSync(scratch.path('one'), scratch.path('elsewhere'));
     expect(await names(view)).toEqual(['f']);
     const reading = view.readFile('f');
     await view.close();

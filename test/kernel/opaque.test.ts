@@ -1,5 +1,4 @@
 // @module-tag vm
-import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
@@ -11,6 +10,7 @@ import {
   readOverlayXattrs,
   setOpaque,
 } from '../../lib/index.ts';
+import { mkfifo, mount, umount } from '../support/commands.ts';
 import { describePrivileged } from '../support/needs.ts';
 import { expectRefusal } from '../support/refusal.ts';
 import { afterThisTest, describeOn, fileSystems, scratchOn } from '../support/scratch.ts';
@@ -100,7 +100,7 @@ describePrivileged('an opaque directory', () => {
     scratch.file('layer/file');
     scratch.directory('layer/dir');
     symlinkSync('dir', join(layer, 'link'));
-    execFileSync('mkfifo', [join(layer, 'fifo')]);
+    mkfifo(join(layer, 'fifo'));
     await createWhiteout(layer, 'dir/a', { form: 'xattr' });
     await createWhiteout(layer, 'device');
     await expectRefusal(scratch, 'ERR_OVERLAY_WHITEOUT_IN_OPAQUE', () => setOpaque(layer, 'dir'));
@@ -124,15 +124,15 @@ describePrivileged('an opaque directory', () => {
 
   it('needs extended attributes, and a file system that can be written', async () => {
     const box = scratch.directory('box');
-    execFileSync('mount', ['-t', 'ramfs', 'none', box]);
-    afterThisTest(() => execFileSync('umount', [box]));
+    mount('-t', 'ramfs', 'none', box);
+    afterThisTest(() => umount(box));
     mkdirSync(join(box, 'dir'));
     await expectRefusal(scratch, 'ERR_OVERLAY_LAYER_WITHOUT_XATTRS', () => setOpaque(box, 'dir'));
     expect(await isOpaque(box, 'dir')).toBe(false);
     const readonly = scratch.directory('readonly');
     scratch.directory('layer/dir');
-    execFileSync('mount', ['--bind', '-o', 'ro', scratch.path('layer'), readonly]);
-    afterThisTest(() => execFileSync('umount', [readonly]));
+    mount('--bind', '-o', 'ro', scratch.path('layer'), readonly);
+    afterThisTest(() => umount(readonly));
     await expect(setOpaque(readonly, 'dir')).rejects.toMatchObject({ code: 'EROFS' });
   });
 });

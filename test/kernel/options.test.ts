@@ -1,6 +1,5 @@
 // @module-tag vm
 /** What each option does to a mount, as the kernel shows it. */
-import { execFileSync } from 'node:child_process';
 import {
   closeSync,
   existsSync,
@@ -21,6 +20,7 @@ import {
   support,
 } from '../../lib/index.ts';
 import { kernelFeatures } from '../../lib/inspect/kernel.ts';
+import { mount, umount } from '../support/commands.ts';
 import { describePrivileged, needsKernel, needsOption } from '../support/needs.ts';
 import { afterThisTest, type Scratch, scratchOn } from '../support/scratch.ts';
 
@@ -62,8 +62,8 @@ describePrivileged('options of the overlay', () => {
 
   it('are in effect: xino, across file systems', async () => {
     const { target, ...layers } = scratch.layers();
-    execFileSync('mount', ['-t', 'tmpfs', 'x', layers.lower]);
-    afterThisTest(() => execFileSync('umount', [layers.lower]));
+    mount('-t', 'tmpfs', 'x', layers.lower);
+    afterThisTest(() => umount(layers.lower));
     await using _ = await mountOverlay({ ...layers, target, xino: 'on' });
     expect((await listed(target))?.options).toMatchObject({ xino: 'on' });
   });
@@ -150,18 +150,18 @@ describePrivileged('the target', () => {
     const target = scratch.path('made');
     const overlay = await mountOverlay({ ...layers, target, mkdirTarget: true });
     const below = scratch.directory('below');
-    execFileSync('mount', ['--bind', scratch.root, below]);
+    mount('--bind', scratch.root, below);
     writeFileSync(join(below, 'made/file'), '');
-    execFileSync('umount', [below]);
+    umount(below);
     await overlay.unmount();
     expect(readdirSync(target)).toEqual(['file']);
   });
 
   it('that is a mount point already is stacked on', async () => {
     const { target, ...layers } = scratch.layers();
-    execFileSync('mount', ['-t', 'tmpfs', 'below', target]);
+    mount('-t', 'tmpfs', 'below', target);
     writeFileSync(join(target, 'below'), '');
-    afterThisTest(() => execFileSync('umount', [target]));
+    afterThisTest(() => umount(target));
     const overlay = await mountOverlay({ ...layers, target });
     expect(readdirSync(target)).toEqual(['hello']);
     await overlay.unmount();
@@ -311,10 +311,10 @@ describePrivileged('an abort', () => {
 // A shared mount with a bind mount of it: what is mounted in one appears in the other.
 function sharedParent(scratch: Scratch) {
   const [parent, copy] = [scratch.directory('parent'), scratch.directory('copy')];
-  execFileSync('mount', ['-t', 'tmpfs', 'parent', parent]);
-  execFileSync('mount', ['--make-shared', parent]);
-  execFileSync('mount', ['--bind', parent, copy]);
-  afterThisTest(() => execFileSync('umount', [parent, copy]));
+  mount('-t', 'tmpfs', 'parent', parent);
+  mount('--make-shared', parent);
+  mount('--bind', parent, copy);
+  afterThisTest(() => umount(parent, copy));
   const { lower, upper, work } = scratch.layers();
   return {
     lower,

@@ -1,6 +1,5 @@
 // @module-tag vm
 /** A store of layers in the layout of Docker's legacy overlay: what lies on disk, and what is mounted of it. */
-import { execFileSync } from 'node:child_process';
 import {
   appendFileSync,
   chmodSync,
@@ -22,6 +21,8 @@ import { expect, it } from 'vitest';
 import type { LayerStore } from '../../lib/store/index.ts';
 import { afterThisTest, describeOn, type Scratch } from '../support/scratch.ts';
 import { opened, threeLayers } from '../support/store.ts';
+import { readTree } from '../support/view.ts';
+import { setXattr } from '../support/xattr.ts';
 
 const modeOf = (path: string): string => (lstatSync(path).mode & 0o7777).toString(8);
 const openedLegacy = (scratch: Scratch) => opened(scratch, { driver: 'overlay' });
@@ -138,21 +139,16 @@ describeOn(['tmpfs', 'ext4'], 'a store for the legacy overlay', (scratch) => {
     await store.create('base', { kind: 'image' });
     await store.apply('base', scratch.path('base'));
     await store.create('box', { kind: 'container', parent: 'base' });
-    const before = execFileSync('sh', ['-c', 'stat -c "%n %a %y %i" *; getfattr -d *; cat *'], {
-      cwd: join(store.root, 'base/root'),
-    });
+    const before = await readTree({ path: join(store.root, 'base/root') });
     {
       await using box = await store.mount('box');
       appendFileSync(box.path('written'), '!');
       chmodSync(box.path('moded'), 0o600);
       utimesSync(box.path('timed'), 1, 1);
-      execFileSync('setfattr', ['-n', 'trusted.mark', '-v', 'x', box.path('marked')]);
+      setXattr(box.path('marked'), 'trusted.mark', 'x');
     }
     await store.commit('box', { id: 'next' });
-    const after = execFileSync('sh', ['-c', 'stat -c "%n %a %y %i" *; getfattr -d *; cat *'], {
-      cwd: join(store.root, 'base/root'),
-    });
-    expect(after.toString()).toBe(before.toString());
+    expect(await readTree({ path: join(store.root, 'base/root') })).toEqual(before);
     await using next = await store.mount('next');
     expect(readFileSync(next.path('written'), 'utf8')).toBe('from base!');
     expect([modeOf(next.path('moded')), statSync(next.path('timed')).mtimeMs]).toEqual(['600', 1000]);

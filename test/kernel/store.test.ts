@@ -1,6 +1,5 @@
 // @module-tag vm
 /** A store of layers in the layout of Docker's overlay2: what lies on disk, and what is mounted of it. */
-import { execFileSync } from 'node:child_process';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import {
   appendFileSync,
@@ -21,6 +20,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { changes, listOverlays, mountOverlay } from '../../lib/index.ts';
 import { openStore } from '../../lib/store/index.ts';
+import { umount } from '../support/commands.ts';
 import { describePrivileged } from '../support/needs.ts';
 import { afterThisTest, describeOn, scratchOn } from '../support/scratch.ts';
 import { opened, threeLayers } from '../support/store.ts';
@@ -122,7 +122,7 @@ describeOn(['tmpfs', 'ext4'], 'an overlay2 store', (scratch) => {
     await threeLayers(store, scratch);
     mkdirSync(join(store.root, 'box/merged'), 0o755); // stale, as a crash leaves it
     const box = await store.mount('box');
-    execFileSync('umount', [box.target ?? '']);
+    umount(box.target ?? '');
     expect(modeOf(join(store.root, 'box/merged'))).toBe('700');
     await box.unmount();
   });

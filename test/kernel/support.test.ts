@@ -2,15 +2,17 @@
 /**
  * The capability report: every answer found by trying, with its evidence, and nothing left where it was tried.
  */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { readdirSync, writeFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { support } from '../../lib/index.ts';
 import type { DirectorySupport } from '../../lib/inspect/directory-support.ts';
 import { runChild } from '../support/child.ts';
+import { mount, umount } from '../support/commands.ts';
 import { describePrivileged } from '../support/needs.ts';
 import { afterThisTest, describeOn, fileSystems, scratchOn } from '../support/scratch.ts';
 import { snapshot } from '../support/snapshot.ts';
+import { setXattr } from '../support/xattr.ts';
 
 const probes = [
   'entryTypes',
@@ -24,8 +26,14 @@ const probes = [
 ] as const;
 const taken = (directory: DirectorySupport | undefined) => probes.filter((probe) => directory?.[probe].ok);
 
-const setUserXattr = 'import os, sys; os.setxattr(sys.argv[1], "user.test", b"")';
-const takesUserXattr = (path: string) => spawnSync('python3', ['-c', setUserXattr, path]).status === 0;
+function takesUserXattr(path: string): boolean {
+  try {
+    setXattr(path, 'user.test');
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 describeOn(fileSystems, 'support() tells what an upper can do', (scratch, kind) => {
   it('by trying it there, and leaves nothing', async () => {
@@ -89,8 +97,8 @@ describePrivileged('support()', () => {
 
   it('tells a read-only directory and one on an overlay', async () => {
     const [a, b, merged] = ['a', 'b', 'merged'].map((name) => scratch.directory(name));
-    execFileSync('mount', ['-t', 'overlay', 'o', '-o', `lowerdir=${a}:${b}`, merged ?? '']);
-    afterThisTest(() => execFileSync('umount', [merged ?? '']));
+    mount('-t', 'overlay', 'o', '-o', `lowerdir=${a}:${b}`, merged ?? '');
+    afterThisTest(() => umount(merged ?? ''));
     const { upper } = await support({ upper: merged ?? '' });
     expect(upper).toMatchObject({ fileSystem: 'overlay', overlay: true, readonly: true });
     expect(upper?.whiteout).toMatchObject({ ok: false, reason: expect.stringContaining('not tried') });
@@ -117,10 +125,10 @@ describePrivileged('support()', () => {
 
   it('asks anew each time: a directory that is remounted answers otherwise', async () => {
     const upper = scratch.directory('upper');
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'ro', 'x', upper]);
-    afterThisTest(() => execFileSync('umount', [upper]));
+    mount('-t', 'tmpfs', '-o', 'ro', 'x', upper);
+    afterThisTest(() => umount(upper));
     expect((await support({ upper })).upper?.whiteout.ok).toBe(false);
-    execFileSync('mount', ['-o', 'remount,rw', upper]);
+    mount('-o', 'remount,rw', upper);
     expect((await support({ upper })).upper?.whiteout.ok).toBe(true);
   });
 

@@ -2,15 +2,16 @@
 /**
  * What is taken back when a mount fails, and what must not be: nothing that was there before, nothing that is not ours.
  */
-import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { binding } from '../../lib/addon.ts';
 import { mountOverlay, type OverlayOptions, planOverlay, unmount } from '../../lib/index.ts';
 import { runChild } from '../support/child.ts';
+import { mount, umount } from '../support/commands.ts';
 import { clear, creating, plan } from '../support/faults.ts';
 import { describePrivileged } from '../support/needs.ts';
 import { afterThisTest, mountPoints, scratchOn } from '../support/scratch.ts';
+import { setXattr } from '../support/xattr.ts';
 
 const code = (attempt: Promise<unknown>) =>
   attempt.then(
@@ -24,11 +25,7 @@ describePrivileged('a mount that fails', () => {
   it('keeps the attributes of the upper, also where they could not be listed beforehand', async () => {
     const layers = scratch.layers();
     await planOverlay(layers); // what the kernel can do is asked before anything fails
-    execFileSync('python3', [
-      '-c',
-      'import os,sys; os.setxattr(sys.argv[1], "trusted.overlay.opaque", b"y")',
-      layers.upper,
-    ]);
+    setXattr(layers.upper, 'trusted.overlay.opaque', 'y');
     plan({ call: 'flistxattr', error: 'EIO', times: 1 }, { call: creating, error: 'ENOMEM', times: 1 });
     expect(await code(mountOverlay({ ...layers, checkInUse: false }))).not.toBe('no error');
     clear();
@@ -67,7 +64,7 @@ describePrivileged('an overlay that goes', () => {
     const [lower, target] = [scratch.layers().lower, scratch.path('made')];
     const overlay = await mountOverlay({ lower, scratch: true, target, mkdirTarget: true });
     const elsewhere = scratch.directory('elsewhere');
-    execFileSync('mount', ['--move', target, elsewhere]);
+    mount('--move', target, elsewhere);
     rmdirSync(target);
     mkdirSync(target);
     await overlay.unmount();
@@ -78,11 +75,11 @@ describePrivileged('an overlay that goes', () => {
     const layers = scratch.layers();
     const overlay = await mountOverlay({ ...layers, volatile: true });
     const copy = scratch.directory('copy');
-    execFileSync('mount', ['--bind', layers.target, copy]);
+    mount('--bind', layers.target, copy);
     afterThisTest(() => existsSync(copy));
     expect(await code(overlay.unmount({ syncVolatile: true }))).toBe('ERR_OVERLAY_SYNC_FAILED');
     writeFileSync(`${copy}/late`, '');
-    execFileSync('umount', [copy]);
+    umount(copy);
     expect(await code(mountOverlay(layers))).toBe('ERR_OVERLAY_VOLATILE_MARKER');
   });
 

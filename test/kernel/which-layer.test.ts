@@ -1,7 +1,7 @@
 // @module-tag vm
 // What whichLayer() tells beside the place: the way there, what is hidden and why, what the options do not honour.
-import { execFileSync } from 'node:child_process';
 import {
+  chmodSync,
   closeSync,
   linkSync,
   lstatSync,
@@ -24,6 +24,7 @@ import {
   openLayers,
   whichLayer,
 } from '../../lib/index.ts';
+import { mknod, mount, removeTree, run, umount } from '../support/commands.ts';
 import { describePrivileged } from '../support/needs.ts';
 import { expectRefusal } from '../support/refusal.ts';
 import { afterThisTest, scratchOn } from '../support/scratch.ts';
@@ -31,7 +32,7 @@ import { setXattr } from '../support/xattr.ts';
 
 const short = ({ layer, index, path }: LayerPlace) =>
   layer === 'lower' || layer === 'dataOnlyLower' ? `${layer}[${index}]:${path}` : `${layer}:${path}`;
-const whiteout = (path: string) => execFileSync('mknod', [path, 'c', '0', '0']);
+const whiteout = (path: string) => mknod(path, 'c', 0, 0);
 
 describePrivileged('whichLayer', () => {
   const scratch = scratchOn();
@@ -90,15 +91,8 @@ describePrivileged('whichLayer', () => {
       expect(place).toEqual({ layer: 'upper', index: 0, path: 'hello', pathBytes: Buffer.from('hello') });
       expect(hidden.map(({ realPath, reason }) => [realPath, reason])).toEqual([[`${lower}/hello`, 'file']]);
     }
-    execFileSync('mount', [
-      '-t',
-      'overlay',
-      '-o',
-      `lowerdir=${lower},upperdir=${upper},workdir=${work}`,
-      'x',
-      target,
-    ]);
-    afterThisTest(() => execFileSync('umount', [target]));
+    mount('-t', 'overlay', '-o', `lowerdir=${lower},upperdir=${upper},workdir=${work}`, 'x', target);
+    afterThisTest(() => umount(target));
     const [listed] = (await listOverlays()).filter((one) => one.target === target);
     const { place } = await whichLayer(listed as NonNullable<typeof listed>, 'hello');
     expect(place?.realPath).toBe(`${lower}/hello`);
@@ -106,13 +100,11 @@ describePrivileged('whichLayer', () => {
 
   it('does not guess the layers that a mount table does not tell', async () => {
     const { lower, upper, work, target } = scratch.layers();
-    execFileSync('sh', [
-      '-c',
-      'cd "$1" && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work x merged',
-      'sh',
+    run(
+      ['mount', '-i', '-t', 'overlay', '-o', 'lowerdir=lower,upperdir=upper,workdir=work', 'x', 'merged'],
       scratch.root,
-    ]);
-    afterThisTest(() => execFileSync('umount', [target]));
+    );
+    afterThisTest(() => umount(target));
     const [listed] = (await listOverlays()).filter((one) => one.target === target);
     const { message } = await expectRefusal(scratch, 'ERR_OVERLAY_LAYERS_UNKNOWN', () =>
       whichLayer(listed as NonNullable<typeof listed>, 'hello'),
@@ -209,7 +201,7 @@ describePrivileged('whichLayer', () => {
     await setXattr(scratch.path('meta/image'), 'trusted.overlay.redirect', '/store/x');
     {
       await using overlay = await mountOverlay({ ...layers, target: scratch.directory('m') });
-      execFileSync('chmod', ['600', overlay.path('f')]);
+      chmodSync(overlay.path('f'), 0o600);
       expect(readFileSync(overlay.path('image'), 'utf8')).toBe('stored');
     }
     const file = await whichLayer(layers, 'f');
@@ -326,26 +318,22 @@ describePrivileged('whichLayer', () => {
   it('does not go through a mount inside a layer, which the overlay does not show either', async () => {
     const layers = stack('one');
     const point = scratch.directory('one/mounted');
-    execFileSync('mount', ['-t', 'tmpfs', 'x', point]);
-    afterThisTest(() => execFileSync('umount', [point]));
+    mount('-t', 'tmpfs', 'x', point);
+    afterThisTest(() => umount(point));
     await expectRefusal(scratch, 'ERR_OVERLAY_PATH_ESCAPES', () => whichLayer(layers, 'mounted'));
   });
 
   it('reads trees that are deeper than any path may be long', async () => {
     const layers = stack('one', 'two');
     const name = 'n'.repeat(200);
-    execFileSync('python3', [
-      '-c',
-      `
-import os, sys
+    const deep = `import os, sys
 for root in sys.argv[1:]:
     os.chdir(root)
     for i in range(30):
         os.mkdir('${name}')
         os.chdir('${name}')
-open('leaf', 'w').close()`,
-      ...layers.lower,
-    ]);
+open('leaf', 'w').close()`;
+    run(['python3', '-c', deep, ...layers.lower]);
     const path = `${`${name}/`.repeat(30)}leaf`;
     const { place } = await whichLayer(layers, path);
     expect(place && short(place)).toBe(`lower[1]:${path}`);
@@ -354,7 +342,7 @@ open('leaf', 'w').close()`,
       ['lower', 0],
       ['lower', 1],
     ]);
-    execFileSync('rm', ['-rf', ...layers.lower]);
+    for (const path of layers.lower) removeTree(path);
   });
 
   it('takes names of any bytes, and layers by descriptor', async () => {

@@ -1,5 +1,5 @@
 // @module-tag vm
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   chownSync,
@@ -12,6 +12,7 @@ import {
   readFileSync,
   statSync,
   symlinkSync,
+  unlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -28,6 +29,7 @@ import {
   type WhiteoutOptions,
 } from '../../lib/index.ts';
 import { runChild } from '../support/child.ts';
+import { mkfifo, mknod, mount, umount } from '../support/commands.ts';
 import { digTree } from '../support/deep-tree.ts';
 import { openDirectories, openings } from '../support/directories.ts';
 import { describePrivileged } from '../support/needs.ts';
@@ -103,7 +105,7 @@ describeOn(fileSystems, 'whiteouts', (scratch) => {
   it('of the kernel are recognised, and ours look like them', async () => {
     const { middle: _, ...layers } = stack();
     const overlay = await mountOverlay(layers);
-    execFileSync('rm', [join(layers.target, 'hello')]);
+    unlinkSync(join(layers.target, 'hello'));
     await overlay.unmount();
     expect(await isWhiteout(layers.upper, 'hello')).toBe('device');
     await createWhiteout(layers.upper, 'dir/a');
@@ -194,9 +196,9 @@ describePrivileged('whiteouts', () => {
       [join(layer, 'marked'), 'trusted.overlay.whiteout', ''],
       [join(layer, 'marked-full'), 'trusted.overlay.whiteout', ''],
     );
-    execFileSync('mknod', [join(layer, 'null'), 'c', '1', '3']);
-    execFileSync('mknod', [join(layer, 'block'), 'b', '0', '0']);
-    execFileSync('mkfifo', [join(layer, 'fifo')]);
+    mknod(join(layer, 'null'), 'c', 1, 3);
+    mknod(join(layer, 'block'), 'b', 0, 0);
+    mkfifo(join(layer, 'fifo'));
     scratch.directory('layer/dir');
     const names = [
       'image',
@@ -351,15 +353,15 @@ while True:
   it('are refused where something is mounted on the way', async () => {
     const layer = scratch.directory('layer');
     const point = scratch.directory('layer/dir');
-    execFileSync('mount', ['-t', 'tmpfs', 'none', point]);
-    afterThisTest(() => execFileSync('umount', [point]));
+    mount('-t', 'tmpfs', 'none', point);
+    afterThisTest(() => umount(point));
     await expectRefusal(scratch, 'ERR_OVERLAY_PATH_ESCAPES', () => createWhiteout(layer, 'dir/a'));
   });
 
   it('say how far they came when the disk is full, and go on from there', async () => {
     const box = scratch.directory('box');
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'nr_inodes=4', 'none', box]);
-    afterThisTest(() => execFileSync('umount', [box]));
+    mount('-t', 'tmpfs', '-o', 'nr_inodes=4', 'none', box);
+    afterThisTest(() => umount(box));
     const paths = ['a', 'b', 'c', 'd', 'e'];
     await expect(createWhiteouts(box, paths)).rejects.toMatchObject({
       code: 'ENOSPC',
@@ -367,15 +369,15 @@ while True:
       outcomes: ['made', 'made', 'made', undefined, undefined],
     });
     expect(readdirSync(box).sort()).toEqual(['a', 'b', 'c']);
-    execFileSync('mount', ['-o', 'remount,nr_inodes=100', box]);
+    mount('-o', 'remount,nr_inodes=100', box);
     const { outcomes } = await createWhiteouts(box, paths);
     expect(outcomes).toEqual(['present', 'present', 'present', 'made', 'made']);
   });
 
   it('need no attributes as devices, and say so as files', async () => {
     const box = scratch.directory('box');
-    execFileSync('mount', ['-t', 'ramfs', 'none', box]);
-    afterThisTest(() => execFileSync('umount', [box]));
+    mount('-t', 'ramfs', 'none', box);
+    afterThisTest(() => umount(box));
     await createWhiteout(box, 'a');
     expect(await isWhiteout(box, 'a')).toBe('device');
     await expectRefusal(scratch, 'ERR_OVERLAY_LAYER_WITHOUT_XATTRS', () =>
@@ -386,8 +388,8 @@ while True:
   it('are refused on a read-only mount', async () => {
     const box = scratch.directory('box');
     scratch.file('layer/dir/file');
-    execFileSync('mount', ['--bind', '-o', 'ro', scratch.path('layer'), box]);
-    afterThisTest(() => execFileSync('umount', [box]));
+    mount('--bind', '-o', 'ro', scratch.path('layer'), box);
+    afterThisTest(() => umount(box));
     for (const form of ['device', 'xattr'] as const)
       await expect(createWhiteout(box, 'dir/a', { form })).rejects.toMatchObject({ code: 'EROFS' });
     await expect(renameWithWhiteout(box, 'dir/file', 'file')).rejects.toMatchObject({ code: 'EROFS' });
@@ -412,10 +414,10 @@ while True:
 
   it('never open what stands in their place: a FIFO is not waited for', async () => {
     const layer = scratch.directory('layer');
-    execFileSync('mkfifo', [join(layer, 'fifo')]);
+    mkfifo(join(layer, 'fifo'));
     await expect(createWhiteout(layer, 'fifo')).rejects.toMatchObject({ code: 'EEXIST' });
     expect(await createWhiteout(layer, 'fifo', { replace: true })).toBe('replaced');
-    execFileSync('mkfifo', [join(layer, 'parent')]);
+    mkfifo(join(layer, 'parent'));
     await expect(createWhiteout(layer, 'parent/a')).rejects.toMatchObject({ code: 'ENOTDIR' });
     expect(() => openSync(join(layer, 'fifo'), O_NONBLOCK)).toThrow('ENXIO');
   });

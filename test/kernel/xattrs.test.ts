@@ -1,16 +1,17 @@
 // @module-tag vm
-import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
   closeSync,
   fstatSync,
   linkSync,
+  lutimesSync,
   mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmdirSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -30,8 +31,10 @@ import {
   stripOverlayXattrs,
   writeOverlayXattrs,
 } from '../../lib/index.ts';
+import { chattr, mkfifo, mknod, mount, umount } from '../support/commands.ts';
 import { digTree } from '../support/deep-tree.ts';
 import { describePrivileged } from '../support/needs.ts';
+import { pythonNow } from '../support/python.ts';
 import { expectRefusal } from '../support/refusal.ts';
 import {
   afterThisTest,
@@ -81,17 +84,17 @@ async function one<Kind extends OverlayXattr['kind']>(path: string, kind: Kind) 
 }
 
 /** The handle that the kernel gives for a file, asked by other means. */
-function handleOf(path: string): { type: number; bytes: string } {
-  const program = `
-import ctypes, json, os, sys
+const handleOf = pythonNow<string, { type: number; bytes: string }>(`
+import ctypes, os
 class Handle(ctypes.Structure):
     _fields_ = [('size', ctypes.c_uint), ('type', ctypes.c_int), ('bytes', ctypes.c_ubyte * 128)]
-handle, mount = Handle(128), ctypes.c_int()
 libc = ctypes.CDLL(None, use_errno=True)
-assert libc.name_to_handle_at(-100, os.fsencode(sys.argv[1]), ctypes.byref(handle), ctypes.byref(mount), 0) == 0
-print(json.dumps({'type': handle.type, 'bytes': bytes(handle.bytes[:handle.size]).hex()}))`;
-  return JSON.parse(execFileSync('python3', ['-c', program, path], { encoding: 'utf8' }));
-}
+
+def answer(path):
+    handle, mount = Handle(128), ctypes.c_int()
+    assert libc.name_to_handle_at(-100, os.fsencode(path), ctypes.byref(handle), ctypes.byref(mount), 0) == 0
+    return dict(type=handle.type, bytes=bytes(handle.bytes[:handle.size]).hex())
+`);
 
 function lowerTree(scratch: Scratch): Layers {
   const layers = scratch.layers();
@@ -114,10 +117,10 @@ describeOn(fileSystems, 'what the kernel writes', (scratch) => {
       renameSync(join(merged, 'meta'), join(merged, 'dir-too/meta-too'));
       writeFileSync(join(merged, 'linked'), 'new');
       writeFileSync(join(merged, 'plain'), 'new');
-      execFileSync('rm', ['-r', join(merged, 'gone')]);
+      rmSync(join(merged, 'gone'), { recursive: true });
       mkdirSync(join(merged, 'gone'));
       chmodSync(join(merged, 'deep/er/z'), 0o600);
-      execFileSync('touch', ['--no-dereference', join(merged, 'symlink')]);
+      lutimesSync(join(merged, 'symlink'), 1, 1);
     });
     const upper = (name: string) => join(layers.upper, name);
 
@@ -167,7 +170,7 @@ describeOn(fileSystems, 'what the kernel writes', (scratch) => {
   it('under userxattr is decoded too', async () => {
     const layers = lowerTree(scratch);
     await afterUse(layers, { userxattr: true }, (merged) => {
-      execFileSync('rm', ['-r', join(merged, 'gone')]);
+      rmSync(join(merged, 'gone'), { recursive: true });
       mkdirSync(join(merged, 'gone'));
       chmodSync(join(merged, 'deep/er/z'), 0o600);
     });
@@ -189,10 +192,10 @@ describeOn(fileSystems, 'what the kernel writes', (scratch) => {
   it('for the flags that the overlay shows is decoded', async () => {
     const layers = lowerTree(scratch);
     await afterUse(layers, {}, (merged) => {
-      execFileSync('chattr', ['+a', join(merged, 'plain')]);
-      execFileSync('chattr', ['+ai', join(merged, 'meta')]);
-      execFileSync('chattr', ['-ai', join(merged, 'meta')]);
-      execFileSync('chattr', ['+i', join(merged, 'linked')]);
+      chattr('+a', join(merged, 'plain'));
+      chattr('+ai', join(merged, 'meta'));
+      chattr('-ai', join(merged, 'meta'));
+      chattr('+i', join(merged, 'linked'));
     });
     expect(await one(join(layers.upper, 'plain'), 'protattr')).toMatchObject({
       append: true,
@@ -278,8 +281,8 @@ describePrivileged('overlay attributes', () => {
   it('are read by path or descriptor, of any type of file, which is not followed or waited for', async () => {
     scratch.file('file');
     symlinkSync('file', scratch.path('link'));
-    execFileSync('mkfifo', [scratch.path('fifo')]);
-    execFileSync('mknod', [scratch.path('device'), 'c', '0', '0']);
+    mkfifo(scratch.path('fifo'));
+    mknod(scratch.path('device'), 'c', 0, 0);
     const names = ['file', 'link', 'fifo', 'device'];
     setXattrs(...names.map((name) => [scratch.path(name), 'trusted.overlay.origin', ''] as const));
     for (const name of names) {
@@ -324,8 +327,8 @@ describePrivileged('overlay attributes', () => {
       readOverlayXattrs(layer, 'a/../../outside'),
     );
     scratch.directory('layer/point');
-    execFileSync('mount', ['--bind', scratch.path('outside'), scratch.path('layer/point')]);
-    afterThisTest(() => execFileSync('umount', [scratch.path('layer/point')]));
+    mount('--bind', scratch.path('outside'), scratch.path('layer/point'));
+    afterThisTest(() => umount(scratch.path('layer/point')));
     await expectRefusal(scratch, 'ERR_OVERLAY_PATH_ESCAPES', () => readOverlayXattrs(layer, 'point/file'));
     const crossing = await expectRefusal(scratch, 'ERR_OVERLAY_PATH_ESCAPES', () =>
       stripOverlayXattrs(layer, '/', { recursive: true }),
@@ -376,8 +379,8 @@ os.mkdir('last'); os.setxattr('last', 'trusted.overlay.origin', b'')`;
       asNobody: true,
     });
     const box = scratch.directory('box');
-    execFileSync('mount', ['-t', 'ramfs', 'none', box]);
-    afterThisTest(() => execFileSync('umount', [box]));
+    mount('-t', 'ramfs', 'none', box);
+    afterThisTest(() => umount(box));
     mkdirSync(join(box, 'dir'));
     expect(await readOverlayXattrs(box, 'dir')).toEqual([]);
     await expect(

@@ -1,10 +1,10 @@
 // @module-tag vm
-import { execFileSync } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test, vi } from 'vitest';
 import { mountOverlay, type OverlayOptions, unmount } from '../../lib/index.ts';
+import { mount, umount } from '../support/commands.ts';
 import { expectFree, lifecycle, mountsAt } from './support.ts';
 
 lifecycle('Unmounting', (site) => {
@@ -147,10 +147,10 @@ lifecycle('Unmounting', (site) => {
 
     test('an overlay under a foreign mount is left alone until that is gone.', async () => {
       const { overlay, target } = await mounted();
-      execFileSync('mount', ['-t', 'tmpfs', 'cover', target]);
+      mount('-t', 'tmpfs', 'cover', target);
       await expect(overlay.unmount()).rejects.toEqual(overlayError('ERR_OVERLAY_TARGET_COVERED'));
       expect(mountsAt(target)).toHaveLength(2);
-      execFileSync('umount', [target]);
+      umount(target);
       await overlay.unmount();
       expect(mountsAt(target)).toEqual([]);
     });
@@ -158,7 +158,7 @@ lifecycle('Unmounting', (site) => {
     test('a moved mount is found where it is now.', async () => {
       const { overlay, target } = await mounted();
       const elsewhere = site.layers().target;
-      execFileSync('mount', ['--move', target, elsewhere]);
+      mount('--move', target, elsewhere);
       expect(mountsAt(elsewhere)).toEqual([elsewhere]);
       await overlay.unmount();
       expect(mountsAt(elsewhere)).toEqual([]);
@@ -167,7 +167,7 @@ lifecycle('Unmounting', (site) => {
     test('what has taken the place of a moved mount is not touched.', async () => {
       const moved = await mounted();
       const elsewhere = site.layers().target;
-      execFileSync('mount', ['--move', moved.target, elsewhere]);
+      mount('--move', moved.target, elsewhere);
       const successor = await mountOverlay({ ...site.layers(), target: moved.target });
       await moved.overlay.unmount();
       expect(mountsAt(elsewhere)).toEqual([]);
@@ -177,7 +177,7 @@ lifecycle('Unmounting', (site) => {
 
     test('what something else has unmounted is done.', async () => {
       const { overlay, target } = await mounted();
-      execFileSync('umount', [target]);
+      umount(target);
       await overlay.unmount();
       await expect(overlay.openRoot()).rejects.toEqual(overlayError('ERR_OVERLAY_NOT_MOUNTED'));
     });
@@ -324,10 +324,10 @@ lifecycle('Unmounting', (site) => {
       ])
         await expect(unmount(place), place).rejects.toEqual(notAnOverlay);
 
-      execFileSync('mount', ['-t', 'tmpfs', 'cover', target]);
+      mount('-t', 'tmpfs', 'cover', target);
       await expect(unmount(target)).rejects.toEqual(notAnOverlay);
       expect(mountsAt(target)).toHaveLength(2);
-      execFileSync('umount', [target]);
+      umount(target);
       await overlay.unmount();
     });
   });

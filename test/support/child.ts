@@ -6,7 +6,12 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 
 const here = (file: string) => fileURLToPath(new URL(file, import.meta.url));
-const library = new URL('../../lib/index.ts', import.meta.url).href;
+
+/** A module of the package, `index`, as a child imports it: out of dist/ where that is what is tested (test/vm). */
+export function moduleUrl(name: string): string {
+  const path = process.env.OVERLAYFS_TEST_BUILT === '1' ? `dist/${name}.js` : `lib/${name}.ts`;
+  return new URL(`../../${path}`, import.meta.url).href;
+}
 
 /** How a child imports the TypeScript sources. */
 export const importTypeScript: readonly string[] = [
@@ -70,12 +75,12 @@ export async function runChild<T>(
     env = {},
   }: { through?: readonly string[]; args?: readonly string[]; env?: NodeJS.ProcessEnv } = {},
 ): Promise<T> {
-  const module = `import * as overlayfs from ${JSON.stringify(library)};
+  const module = `import * as overlayfs from ${JSON.stringify(moduleUrl('index'))};
 const report = (value) => console.log('report:' + JSON.stringify(value, (_, v) => (typeof v === 'bigint' ? String(v) : v)));
 ${body}`;
   const node = [
     process.execPath,
-    ...importTypeScript,
+    ...(module.includes('.ts"') ? importTypeScript : []),
     '--input-type=module',
     '--eval',
     module,

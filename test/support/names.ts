@@ -40,15 +40,22 @@ const forms: Readonly<Record<string, Form>> = {
   'by O_PATH descriptors': (paths) => openDirectories(openings.O_PATH, ...paths),
 };
 
-/** Tests for each name and each form, with these options. */
+/** Tests for each name and each form, with these options; `slow` are those forms that are not for every kernel. */
 export function itTakesEveryName(
   scratch: Scratch,
   load: () => Promise<typeof library> | typeof library,
-  { mountApi = 'auto' }: Pick<OverlayOptions, 'mountApi'> = {},
+  {
+    mountApi = 'auto',
+    slow = [],
+  }: Pick<OverlayOptions, 'mountApi'> & { readonly slow?: readonly (keyof typeof forms)[] } = {},
 ): void {
   const cases = Object.keys(names).flatMap((name) => Object.keys(forms).map((form) => [name, form] as const));
+  const isSlow = ([, form]: (typeof cases)[number]) => slow.includes(form);
+  const title = 'takes directories named with %s, %s';
+  it.each(cases.filter((one) => !isSlow(one)))(title, take);
+  it.each(cases.filter(isSlow))(title, { tags: ['slow'] }, take);
 
-  it.each(cases)('takes directories named with %s, %s', async (name, form) => {
+  async function take(name: string, form: string): Promise<void> {
     const { listOverlays, mountOverlay } = await load();
     const path = (role: string) => {
       const full = Buffer.concat([bytes(`${scratch.root}/${role}/`), names[name] ?? bytes('')]);
@@ -85,7 +92,7 @@ export function itTakesEveryName(
       await overlay.unmount();
     }
     expect(readdirSync(target)).toEqual([]);
-  });
+  }
 }
 
 type Four<T> = [T, T, T, T];

@@ -2,15 +2,11 @@
  * What the machine must offer for a test, and what happens where it does not: nothing is left out in silence, and with
  * OVERLAYFS_TEST_STRICT=1 only what a probe proves this kernel has not.
  */
-import { readFileSync } from 'node:fs';
 import { describe, it, type TestContext, type TestOptions } from 'vitest';
 import { support } from '../../lib/index.ts';
+import { privileged } from './privileged.ts';
 
 const strict = process.env.OVERLAYFS_TEST_STRICT === '1';
-const CAP_SYS_ADMIN = 21n;
-
-/** Whether this process may mount: root, with CAP_SYS_ADMIN in effect. */
-export const privileged = process.geteuid?.() === 0 && hasCapability(CAP_SYS_ADMIN);
 
 /** A suite of tests that mount. As an ordinary user it is skipped, named and with the reason; strictly, it fails. */
 export function describePrivileged(name: string, tests: () => void): void;
@@ -54,9 +50,4 @@ export function needsKernel(context: TestContext, present: boolean, what: string
 export async function needsOption(context: TestContext, key: string, value: string): Promise<void> {
   const { options } = await support();
   needsKernel(context, options[key]?.[value]?.ok === true, value === '' ? key : `${key}=${value}`);
-}
-
-function hasCapability(capability: bigint): boolean {
-  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1] ?? '0';
-  return ((BigInt(`0x${effective}`) >> capability) & 1n) === 1n;
 }

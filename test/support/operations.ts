@@ -2,11 +2,11 @@
  * What people do to files, drawn at random and done to a real mounted overlay; and stacks whose layers were made so, the
  * uppers of earlier mounts among them.
  */
-import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { mountOverlay, type OverlayOptions } from '../../lib/index.ts';
+import { removeTree } from './commands.ts';
 import { python } from './python.ts';
 
 /**
@@ -189,7 +189,7 @@ export async function withLowers(
     await use({ lower: [target], ...top });
   } finally {
     // Whatever is mounted still is not removed.
-    execFileSync('rm', ['-rf', '--one-file-system', root]);
+    removeTree(root);
   }
 }
 

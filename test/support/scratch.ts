@@ -2,7 +2,6 @@
  * Ground for tests that mount: a file system of the suite's own, a fresh directory for each test, and the proof afterwards
  * that nothing is left.
  */
-import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
   mkdirSync,
@@ -19,7 +18,9 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from 'vitest';
 import { listOverlays } from '../../lib/index.ts';
+import { mount, run, umount } from './commands.ts';
 import { describePrivileged } from './needs.ts';
+import { pipesBegin } from './python.ts';
 
 export type FileSystem = 'tmpfs' | 'ext4' | 'xfs' | 'btrfs';
 
@@ -93,7 +94,7 @@ export function scratchOn(kind: FileSystem = 'tmpfs'): Scratch {
   afterEach(async () => {
     while (undo.length > 0) await undo.pop()?.();
     const left = scratch.mounts();
-    for (const point of [...left].reverse()) execFileSync('umount', ['--lazy', point]);
+    for (const point of [...left].reverse()) umount('--lazy', point);
     const own = (await listOverlays()).filter(({ owner }) => owner === 'own');
     expect({ left, own: own.map(({ target }) => target), open: openFiles() }).toEqual({
       left: [],
@@ -151,7 +152,7 @@ export function openFiles(): string[] {
       }
     })
     .filter((name) => name.startsWith('/') || name.includes('fscontext'))
-    .filter((name) => !/^\/dev\/|\/node_modules\/|\/proc\//.test(name))
+    .filter((name) => !/^\/dev\/|\/node_modules\/|\/proc\//.test(name) && !name.includes(pipesBegin))
     .sort();
 }
 
@@ -169,27 +170,25 @@ function mountFileSystem(kind: FileSystem): string {
   const point = join(folder, 'mnt');
   mkdirSync(point);
   if (kind === 'tmpfs') {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'mode=0755', 'overlayfs-test', point]);
+    mount('-t', 'tmpfs', '-o', 'mode=0755', 'overlayfs-test', point);
   } else {
     const image = join(folder, 'image');
     const { bytes, options } = images[kind];
     writeFileSync(image, '');
     truncateSync(image, bytes);
-    execFileSync(`mkfs.${kind}`, [...options, image], {
-      env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` },
-    });
-    execFileSync('mount', ['-o', 'loop', image, point]);
+    run([`mkfs.${kind}`, ...options, image]);
+    run(['mount', '-o', 'loop', image, point]);
   }
-  execFileSync('mount', ['--make-private', point]);
+  mount('--make-private', point);
   return point;
 }
 
 function unmountFileSystem(point: string): void {
   try {
-    execFileSync('umount', ['--recursive', point]);
+    umount('--recursive', point);
   } catch (error) {
     // A test that failed may have left something open: it goes with this process.
-    execFileSync('umount', ['--recursive', '--lazy', point]);
+    umount('--recursive', '--lazy', point);
     throw error;
   } finally {
     rmdirSync(point);

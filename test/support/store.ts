@@ -1,6 +1,6 @@
 /** Stores for tests: light ones, with a few layers. */
-import { execFileSync } from 'node:child_process';
 import { type LayerStore, openStore, type StoreOptions } from '../../lib/store/index.ts';
+import { mknod } from './commands.ts';
 import { afterThisTest, type Scratch } from './scratch.ts';
 
 /** A store in `overlay2` that is closed when the test ends. Nothing is synced and nobody waits for long. */
@@ -18,7 +18,7 @@ export async function threeLayers(store: LayerStore, scratch: Scratch): Promise<
   await store.create('base', { kind: 'image' });
   await store.apply('base', scratch.path('base'));
   scratch.file('next/dir/c', 'above');
-  execFileSync('mknod', [scratch.path('next/a'), 'c', '0', '0']);
+  mknod(scratch.path('next/a'), 'c', 0, 0);
   await store.create('next', { kind: 'image', parent: 'base' });
   await store.apply('next', scratch.path('next'));
   await store.create('box', { kind: 'container', parent: 'next' });

@@ -5,7 +5,6 @@ import os
 import socket
 import stat
 import struct
-import sys
 
 GETFLAGS, SETFLAGS = 0x80086601, 0x40086602
 APPEND, NOATIME = 0x20, 0x80
@@ -131,12 +130,13 @@ def walk(root):
             yield os.path.join(directory, name)
 
 
-command, root, *rest = sys.argv[1:]
-root = os.fsencode(root)
-if command == "make":
-    make(root)
-elif command == "unprotect":
-    unprotect(root)
-elif command == "touch":
-    for path in [os.path.join(root, os.fsencode(name)) for name in rest] or list(walk(root)):
-        touch(path)
+def answer(request):
+    command, root, *rest = request
+    root = os.fsencode(root)
+    if command == "make":
+        make(root)
+    elif command == "unprotect":
+        unprotect(root)
+    elif command == "touch":
+        for path in [os.path.join(root, os.fsencode(name)) for name in rest] or list(walk(root)):
+            touch(path)

@@ -1,22 +1,12 @@
 /** Setting extended attributes by other means than the package's own, byte for byte. */
-import { execFileSync } from 'node:child_process';
-
-const program = `
-import json, os, sys
-for path, name, value in json.load(sys.stdin):
-    os.setxattr(path, name, bytes.fromhex(value), follow_symlinks=False)
-`;
+import { bytes, command } from './commands.ts';
 
 /** Sets attributes; a symbolic link's own. */
 export function setXattrs(
   ...entries: readonly (readonly [path: string, name: string, value: string | Buffer])[]
 ): void {
-  const input = entries.map(([path, name, value]) => [
-    path,
-    name,
-    Buffer.from(value as string).toString('hex'),
-  ]);
-  execFileSync('python3', ['-c', program], { input: JSON.stringify(input) });
+  const asHex = (value: string | Buffer) => Buffer.from(value as string).toString('hex');
+  command(['setxattrs', ...entries.map(([path, name, value]) => [bytes(path), bytes(name), asHex(value)])]);
 }
 
 /** Sets one. */
