@@ -36,7 +36,7 @@ import {
   unmount,
 } from '../../lib/index.ts';
 import { kernelFeatures } from '../../lib/inspect/kernel.ts';
-import { importTypeScript, moduleUrl, runChild, waitingShell } from '../support/child.ts';
+import { importing, moduleUrl, runChild, waitingShell } from '../support/child.ts';
 import { mount, run, umount } from '../support/commands.ts';
 import { openDirectories, openings } from '../support/directories.ts';
 import { creating, type Fault, plan } from '../support/faults.ts';
@@ -248,8 +248,7 @@ const really: Partial<Record<ErrorCode, Provoke>> = {
   ERR_OVERLAY_TARGET_NOT_DIRECTORY: mounting((l, s) => ({ ...l, target: s.file('file') })),
   ERR_OVERLAY_TARGET_UNREACHABLE: mounting((l, s) => ({ ...l, target: loop(s) })),
   ERR_OVERLAY_SIGNALS_IN_WORKER: async () => {
-    const mountThere = `import(${JSON.stringify(importTypeScript[1])})
-      .then(() => import(${JSON.stringify(moduleUrl('index'))}))
+    const mountThere = `${importing('index')}
       .then(({ mountOverlay }) => mountOverlay({ lower: '/a', scratch: true, unmountOnSignals: ['SIGTERM'] }))
       .catch(({ code }) => require('node:worker_threads').parentPort.postMessage({ code }));`;
     const worker = new Worker(mountThere, { eval: true });

@@ -172,7 +172,7 @@ describePrivileged('mergedView', () => {
     await expectRefusal(scratch, 'ERR_OVERLAY_WORK_NEEDED', () => mergedView(withoutWork));
   });
 
-  it('lists a directory of 20,000 names in one call', async () => {
+  it('lists a directory of 20,000 names in one call', { tags: ['slow'] }, async () => {
     const layers = stack('one', 'two');
     for (let i = 0; i < 20_000; i++) writeFileSync(scratch.path(`${i % 2 ? 'one' : 'two'}/${i}`), '');
     await using view = await mergedView(layers);

@@ -274,7 +274,9 @@ describeOn(['tmpfs', 'ext4'], 'an overlay2 store', (scratch) => {
     );
   });
 
-  it('warns of a chain that Docker would not mount, and refuses one that the kernel would not', async () => {
+  it('warns of a chain that Docker would not mount, and refuses one that the kernel would not', {
+    tags: ['slow'],
+  }, async () => {
     const store = await opened(scratch);
     const warnings: string[] = [];
     const listen = (warning: Error & { code?: string }) => warnings.push(warning.code ?? '');

@@ -7,17 +7,22 @@ import { fileURLToPath } from 'node:url';
 
 const here = (file: string) => fileURLToPath(new URL(file, import.meta.url));
 
-/** A module of the package, `index`, as a child imports it: out of dist/ where that is what is tested (test/vm). */
+const built = process.env.OVERLAYFS_TEST_BUILT === '1';
+const hooks = new URL('typescript.mjs', import.meta.url).href;
+
+/** A module of the package, such as `index`, as a child imports it: out of dist/ where that stands for lib/. */
 export function moduleUrl(name: string): string {
-  const path = process.env.OVERLAYFS_TEST_BUILT === '1' ? `dist/${name}.js` : `lib/${name}.ts`;
-  return new URL(`../../${path}`, import.meta.url).href;
+  return new URL(`../../${built ? `dist/${name}.js` : `lib/${name}.ts`}`, import.meta.url).href;
+}
+
+/** Code that imports such a module where nothing else has been imported, as in a worker. */
+export function importing(name: string): string {
+  const module = `import(${JSON.stringify(moduleUrl(name))})`;
+  return built ? module : `import(${JSON.stringify(hooks)}).then(() => ${module})`;
 }
 
 /** How a child imports the TypeScript sources. */
-export const importTypeScript: readonly string[] = [
-  '--import',
-  new URL('typescript.mjs', import.meta.url).href,
-];
+export const importTypeScript: readonly string[] = ['--import', hooks];
 
 /** A process that has got as far as the test wants it and waits; disposing of it ends it. */
 export interface Waiting extends AsyncDisposable {
@@ -80,7 +85,7 @@ const report = (value) => console.log('report:' + JSON.stringify(value, (_, v) =
 ${body}`;
   const node = [
     process.execPath,
-    ...(module.includes('.ts"') ? importTypeScript : []),
+    ...(built ? [] : importTypeScript),
     '--input-type=module',
     '--eval',
     module,
