@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 import { type Durability, openStore, type StoreDriver } from '../../lib/store/index.ts';
-import { importTypeScript, runChild } from '../support/child.ts';
+import { importTypeScript, moduleUrl, runChild } from '../support/child.ts';
 import { describePrivileged } from '../support/needs.ts';
 import { afterThisTest, scratchOn } from '../support/scratch.ts';
 import { drivers } from '../support/store-operations.ts';
@@ -131,7 +131,7 @@ describePrivileged('a store that several processes use at once', () => {
         await store.create('base', { kind: 'image' });
       }
       const body = `
-      const { openStore } = await import(${JSON.stringify(library)});
+      const { openStore } = await import(${JSON.stringify(moduleUrl('store/index'))});
       const { readFileSync, writeFileSync } = await import('node:fs');
       const store = await openStore(${JSON.stringify(root)}, ${JSON.stringify(options)});
       const won = [], other = [];
