@@ -388,7 +388,7 @@ describePrivileged('the error code', () => {
   });
 });
 
-describe('once the process is ending', () => {
+describe('once the process is ending', { tags: ['slow'] }, () => {
   it('every function says so, even the first that is called', async () => {
     const said = await runChild(`const { binding } = await import(${JSON.stringify(moduleUrl('addon'))});
       binding().closeGate();

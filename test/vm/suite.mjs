@@ -69,7 +69,9 @@ async function onKernel(name) {
     OVERLAYFS_NATIVE: `${root}.build/faults${isForeign ? '-foreign' : ''}/overlayfs.node`,
     OVERLAYFS_TEST_BUILT: '1',
     NO_COLOR: '1',
-    ...(name === 'host' ? {} : { OVERLAYFS_TEST_TIME_SCALE: timeScale, OVERLAYFS_TEST_SEQUENCES: '20' }),
+    ...(name === 'host'
+      ? {}
+      : { OVERLAYFS_TEST_TIME_SCALE: timeScale, OVERLAYFS_TEST_SEQUENCES: isForeign ? '10' : '20' }),
     // Emulated, each file system is as slow as the first, and it is the kernel that differs.
     ...(name === 'host' || values.all ? {} : { OVERLAYFS_TEST_ON: 'ext4' }),
   };
@@ -81,7 +83,8 @@ async function onKernel(name) {
   ];
   const vitest = [
     ...['node', '--import', './test/vm/patience.mjs', 'node_modules/vitest/vitest.mjs', 'run'],
-    ...['--no-isolate', '--no-file-parallelism'],
+    // What this machine's run, the first, has transformed to JavaScript, the guests find in node_modules.
+    ...['--no-isolate', '--no-file-parallelism', '--experimental.fsModuleCache'],
     ...(values.all ? [] : ['--tags-filter', 'vm and not slow']),
     ...['--reporter=default', '--reporter=./test/vm/report.ts', ...files],
   ];
