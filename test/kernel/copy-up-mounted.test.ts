@@ -215,7 +215,7 @@ describePrivileged('copyUp() through the mount', () => {
     expect(existsSync(scratch.path('upper/directory/file'))).toBe(true);
   });
 
-  it('takes names in bytes, and many of them', async () => {
+  it('takes names in bytes, and many of them', { tags: ['slow'] }, async () => {
     const odd = Buffer.from('caf\xe9\n', 'latin1');
     scratch.directory('lower');
     writeFileSync(Buffer.concat([Buffer.from(`${scratch.path('lower')}/`), odd]), 'x');
@@ -267,7 +267,7 @@ describePrivileged('copyUp() through the mount', () => {
     execFileSync('rm', ['-rf', lower, upper]);
   });
 
-  it('stops when it is told to, and lets go of the mount', async () => {
+  it('stops when it is told to, and lets go of the mount', { tags: ['slow'] }, async () => {
     for (let i = 0; i < 3000; i++) scratch.file(`lower/many/${i}`);
     const overlay = await mountOverlay(scratch.layers());
     for await (const _ of overlay.copyUp('many', { recursive: true })) break;
@@ -350,7 +350,9 @@ describePrivileged('copyUp() through the mount', () => {
     ]);
   });
 
-  it('copies nothing outside while a directory is swapped for a symbolic link', async () => {
+  it('copies nothing outside while a directory is swapped for a symbolic link', {
+    tags: ['slow'],
+  }, async () => {
     const outside = scratch.directory('outside');
     writeFileSync(`${outside}/file`, 'outside');
     const overlay = await mounted(scratch);
