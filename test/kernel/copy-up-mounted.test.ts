@@ -1,6 +1,6 @@
 // @module-tag vm
 /** `overlay.copyUp()`: the kernel copies up, and nothing else happens. */
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import {

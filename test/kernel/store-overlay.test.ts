@@ -1,5 +1,6 @@
 // @module-tag vm
 /** A store of layers in the layout of Docker's legacy overlay: what lies on disk, and what is mounted of it. */
+import { execFileSync } from 'node:child_process';
 import {
   appendFileSync,
   chmodSync,

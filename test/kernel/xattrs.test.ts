@@ -1,4 +1,5 @@
 // @module-tag vm
+import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
   closeSync,
