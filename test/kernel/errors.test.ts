@@ -107,6 +107,18 @@ const really: Partial<Record<ErrorCode, Provoke>> = {
     await using _ = await mountOverlay({ lower: target, scratch: true });
     return await applyChanges(all, target);
   },
+  ERR_OVERLAY_RESERVED_NAME: async (l, s) => {
+    s.file('own/#overlayfs-applied/mine');
+    return applyChanges(await someChanges(l, s), s.path('own'));
+  },
+  ERR_OVERLAY_TARGET_ON_OVERLAY: async (l, s) => {
+    s.file('lower/gone/file');
+    await createWhiteout(l.upper, 'gone');
+    const all = await someChanges(l, s);
+    execFileSync('cp', ['-a', l.lower, s.path('copy')]);
+    await using overlay = await mountOverlay({ lower: s.path('copy'), scratch: true, target: l.target });
+    return await applyChanges(all, overlay.path());
+  },
   ERR_OVERLAY_FOREIGN_LAYER: async (l, s) => {
     s.file('upper/.wh.hello');
     return someChanges(l, s);
