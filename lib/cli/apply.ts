@@ -113,14 +113,13 @@ function skippedLine(change: Change, conflict: ApplyConflict | undefined, paint:
 }
 
 function lastLine(result: ApplyResult, dryRun: boolean, wouldFail: boolean): string {
-  const { applied, skipped, bytes, dropped } = result;
+  const { applied, skipped, bytes, dropped, left } = result;
   const numbers = [
     `${applied.length} applied`,
     ...(skipped.length === 0 ? [] : [`${skipped.length} skipped`]),
     ...(bytes === 0n ? [] : [`${formatBytes(bytes)} copied`]),
-    ...(dropped.length === 0
-      ? []
-      : [`${dropped.length} extended attributes that the file system would not take`]),
+    ...(dropped.length === 0 ? [] : [`${dropped.length} extended attributes not carried over`]),
+    ...left.map((path) => `what could not be removed is in ${printable(path)}`),
   ].join(', ');
   if (wouldFail) return `Nothing would be applied: ${skipped.length} conflict or need what conflicts.\n`;
   return `${dryRun ? `Would be: ${numbers}` : numbers}.\n`;

@@ -861,6 +861,11 @@ for i in range(151):
       expect(readdirSync(target).sort()).toEqual(['d', 'hello']);
     });
 
+    it('takes no empty choice of paths for all of them', async () => {
+      const { stack } = await changed(scratch, tree, edit);
+      expect(() => changes(stack, { include: [] })).toThrow(/must hold a path/);
+    });
+
     it('names a target that is read-only', async () => {
       const { stack, target } = await changed(scratch, tree, edit);
       const bound = scratch.directory('read-only');
