@@ -46,7 +46,7 @@ export interface CopyUpOptions {
   readonly concurrency?: number;
   /** Stops it between two system calls. What has been copied up stays, whole; what has not is not there. */
   readonly signal?: AbortSignal;
-  /** Called about ten times a second. */
+  /** Called about ten times a second. What it throws ends the call as `signal` does, and is what it rejects with. */
   readonly progress?: (done: CopyUpProgress) => void;
 }
 

@@ -108,6 +108,7 @@ describePrivileged('overlayfs apply', () => {
       bytes: '3',
       methods: { clone: 0, copy_file_range: 1, sendfile: 0, 'read-write': 0 },
       dropped: [],
+      left: [],
     });
   });
 
