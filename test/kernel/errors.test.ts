@@ -3,6 +3,7 @@
  * Every error code can be provoked, and docs/errors.md is the table of all of them. Really, but for what no one can
  * arrange: limits, races, and kernels other than this one come from the fault plan.
  */
+import { execFileSync } from 'node:child_process';
 import {
   appendFileSync,
   chmodSync,
