@@ -1,6 +1,6 @@
 import { binding } from '../addon.ts';
 import { cancellable } from '../cancel.ts';
-import { type ApplyProgress, applyChanges } from '../changes/apply.ts';
+import { type ApplyProgress, type ApplyResult, applyChanges } from '../changes/apply.ts';
 import { liesIn } from '../changes/apply-target.ts';
 import type { Change } from '../changes/change.ts';
 import type { ChangeStream } from '../changes/stream.ts';
@@ -180,8 +180,7 @@ async function carryOver(
       : { onProgress: ({ entries, bytes }: ApplyProgress) => onProgress({ entries, bytes }) }),
   };
   if (lower.length === 0) {
-    await applyChanges(changes, directory.bytesOf(`${at}/content`), options);
-    return;
+    return mustBeTidy(await applyChanges(changes, directory.bytesOf(`${at}/content`), options));
   }
   await directory.run([makeDirectory(`${at}/work`, 0o700)], false);
   await using overlay = await mountChecked({
@@ -192,7 +191,18 @@ async function carryOver(
     ...((await overlayXattrsAreUser(undefined)) ? {} : { redirectDir: 'on' as const }),
     ...stopping,
   });
-  await applyChanges(changes, overlay.path(), options);
+  mustBeTidy(await applyChanges(changes, overlay.path(), options));
+}
+
+// What was put aside and could not be removed would be content.
+function mustBeTidy({ left: [path] }: ApplyResult): void {
+  if (path === undefined) return;
+  throw overlayError(
+    'ERR_OVERLAY_STORE_FAILED',
+    `what the changes had put aside could not be removed: ${path}`,
+    'See why the file system refuses it, and fill the layer again',
+    { path },
+  );
 }
 
 // What needs room has it before anything is put in place.

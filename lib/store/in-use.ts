@@ -46,8 +46,8 @@ export async function usedAtAll(store: StoreContext, layer: LayerRecord): Promis
 export async function keptFromRemoval(store: StoreContext, layer: LayerRecord): Promise<string | undefined> {
   if (layer.readonly) return usedAtAll(store, layer);
   const { initialUserNamespace } = await kernelFeatures();
-  const search = { name: nameOf(store, layer), here: initialUserNamespace && !store.foreign };
-  return findInTables(contentOf(store, layer), search);
+  if (!initialUserNamespace) return findInTables(contentOf(store, layer));
+  return findInTables(contentOf(store, layer), { name: nameOf(store, layer), here: !store.foreign });
 }
 
 /** That nobody writes to it, as a step right before what must not be done while somebody does; none where nobody can tell. */

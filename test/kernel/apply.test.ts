@@ -435,7 +435,7 @@ for i in range(151):
   it('follows the layers, not the target: another file system will do', async () => {
     const { stack, target } = await changed(scratch, tree, edit);
     const elsewhere = scratch.directory('elsewhere');
-    execFileSync('mount', ['-t', 'tmpfs', 'overlayfs-test', elsewhere]);
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'mode=0755', 'overlayfs-test', elsewhere]);
     afterThisTest(() => execFileSync('umount', [elsewhere]));
     execFileSync('cp', ['-a', `${target}/.`, elsewhere]);
     await apply(stack, elsewhere);
@@ -821,7 +821,7 @@ for i in range(151):
         writeFileSync(join(merged, 'zz-big'), Buffer.alloc(2 << 20, 1));
       });
       const small = scratch.directory('small');
-      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'overlayfs-test', small]);
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m,mode=0755', 'overlayfs-test', small]);
       afterThisTest(() => execFileSync('umount', [small]));
       execFileSync('cp', ['-a', `${target}/.`, small]);
       await expectRefusal(scratch, 'ERR_OVERLAY_NO_SPACE', () => apply(stack, small));
