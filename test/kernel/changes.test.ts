@@ -741,7 +741,10 @@ for i in range(400000): os.mknod('%07d' % (i * 7919 % 1000003))`;
     expect(spent.filter((one) => one > 100)).toEqual([]);
   });
 
-  it('goes deeper than paths are long and descriptors are many', { tags: ['slow'] }, async () => {
+  it('goes deeper than paths are long and descriptors are many', {
+    tags: ['slow'],
+    timeout: 120_000,
+  }, async () => {
     const { stack, upper, lower, overlay } = await mounted(scratch, () => {});
     await overlay.unmount();
     // Twins of 1,500 levels: names of 30 bytes, so 45,000 bytes of path.
@@ -818,18 +821,19 @@ for i in range(1500):
     await expect(lines(relative)).rejects.toMatchObject({ code: 'ERR_OVERLAY_LAYERS_UNKNOWN' });
   });
 
-  it('takes little memory for a tree of 5,000 levels, and names everything in it', {
+  it('takes little memory for a tree of 3,000 levels, and names everything in it', {
     tags: ['slow'],
+    timeout: 120_000,
   }, async () => {
     const { stack, upper, lower, overlay } = await mounted(scratch, () => {});
     await overlay.unmount();
-    const levels = 5000;
-    digTree(lower, levels, 'd'.repeat(20), 'low');
-    digTree(upper, levels, 'd'.repeat(20), 'upper');
+    const levels = 3000;
+    digTree(lower, levels, 'd'.repeat(34), 'low');
+    digTree(upper, levels, 'd'.repeat(34), 'upper');
     const told = await runChild<{ wrong: number; modified: number; megabytes: number }>(
       `const stream = overlayfs.changes(${JSON.stringify(stack)}, { threads: 2 });
        let [at, wrong] = [${levels}, 0];
-       for await (const { path } of stream) if (path !== 'd'.repeat(20).concat('/').repeat(--at) + 'file') wrong++;
+       for await (const { path } of stream) if (path !== 'd'.repeat(34).concat('/').repeat(--at) + 'file') wrong++;
        const { modified } = (await stream.done).counts;
        report({ wrong, modified, megabytes: process.resourceUsage().maxRSS / 1024 });`,
     );
