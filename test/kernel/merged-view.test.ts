@@ -21,7 +21,7 @@ import { setXattr } from '../support/xattr.ts';
 const names = async (view: MergedView, path = '.') => (await view.readdir(path)).map(({ name }) => name);
 
 describePrivileged('mergedView', () => {
-  const scratch = scratchOn();
+  const scratch = scratchOn('ext4'); // a tmpfs has no user attributes before Linux 6.6
   const stack = (...lowers: string[]) => ({
     lower: lowers.map((name) => scratch.directory(name)),
     upper: scratch.directory('upper'),

@@ -32,7 +32,8 @@ import { runChild } from '../support/child.ts';
 import { mkfifo, mknod, mount, umount } from '../support/commands.ts';
 import { digTree } from '../support/deep-tree.ts';
 import { openDirectories, openings } from '../support/directories.ts';
-import { describePrivileged } from '../support/needs.ts';
+import { readsXattrWhiteouts } from '../support/kernel.ts';
+import { describePrivileged, needsKernel } from '../support/needs.ts';
 import { expectRefusal } from '../support/refusal.ts';
 import { afterThisTest, describeOn, fileSystems, scratchOn } from '../support/scratch.ts';
 import { snapshot } from '../support/snapshot.ts';
@@ -68,7 +69,7 @@ describeOn(fileSystems, 'whiteouts', (scratch) => {
     expect(shown(join(target, 'dir/deep/er'))).toEqual(nothing);
   };
 
-  it.each([
+  it.for([
     ['devices in an upper', 'upper', { form: 'device' }],
     ['devices that share an inode', 'upper', { form: 'device', share: true }],
     ['devices in a lower', 'middle', { form: 'device' }],
@@ -77,7 +78,9 @@ describeOn(fileSystems, 'whiteouts', (scratch) => {
     ['files with user attributes', 'middle', { form: 'xattr', userxattr: true }],
   ] as const)(
     'that are %s hide what is below, and show it again when they are removed',
-    async (_, where, given) => {
+    async ([_, where, given], context) => {
+      if (given.form === 'xattr')
+        needsKernel(context, await readsXattrWhiteouts(), 'whiteouts that are files (6.7)');
       const { middle, lower, ...layers } = stack();
       const layer = where === 'upper' ? layers.upper : middle;
       const options: WhiteoutOptions = given;
@@ -288,7 +291,8 @@ describePrivileged('whiteouts', () => {
     expect(await inUpper()).toBe('made');
   });
 
-  it('of devices are refused on an overlay, where those that are files are made for one on top', async () => {
+  it('of devices are refused on an overlay, where those that are files are made for one on top', async (context) => {
+    needsKernel(context, await readsXattrWhiteouts(), 'escaped attributes (6.7)');
     const layers = scratch.layers();
     scratch.file('base/dir/file');
     const overlay = await mountOverlay(layers);

@@ -10,6 +10,11 @@ const rungs: Readonly<Record<string, Rung>> = {
   'arm64-6.12': 'layer-names',
 };
 
+/** Whether whiteouts may be files with an attribute, and attributes of overlayfs be escaped: both came with `lowerdir+`. */
+export async function readsXattrWhiteouts(): Promise<boolean> {
+  return (await kernelFeatures()).lowerdirAppend;
+}
+
 /** The rung that a plain mount takes here: as it is known of the kernels of test/vm, elsewhere as it is probed. */
 export async function ownRung(): Promise<Rung> {
   const known = rungs[process.env.OVERLAYFS_VM ?? ''];
