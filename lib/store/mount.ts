@@ -76,9 +76,20 @@ export async function unmountLayer(store: StoreContext, id: string, options: Unm
     if (atMerged) return;
     throw layerNotFound(id, directory.shown);
   }
-  for (const { mountId, targetBytes, target } of await mountsOf(store, layer))
-    await whileBusy({ mountId, target }, options, () => binding().unmountById(mountId, targetBytes));
+  for (const overlay of await mountsOf(store, layer)) await unmountOverlay(overlay, id, options);
   if (atMerged || mergedState(inside) === 'left') await tidyMerged(store, layer);
+}
+
+async function unmountOverlay(overlay: MountedOverlay, id: string, options: UnmountOptions): Promise<void> {
+  const { mountId, target, targetBytes } = overlay;
+  if (overlay.uniqueIds) {
+    await whileBusy({ mountId, target }, options, () => binding().unmountById(mountId, targetBytes));
+    return;
+  }
+  // Before Linux 6.8 the id may be another mount's by now: by name, if that is no other's.
+  const here = (await listOverlays()).filter((one) => one.targetBytes.equals(targetBytes));
+  if (here.at(-1)?.mountId !== mountId) throw layerInUse(id, `another overlay lies on ${target}`);
+  await unmount(targetBytes, options);
 }
 
 async function partsOf(store: StoreContext, layer: LayerRecord): Promise<LayerParts> {
