@@ -85,7 +85,7 @@ const virtiofsd = [
   ...['-o', 'source=/mnt/share', '-o', 'sandbox=chroot', '-o', 'cache=always', '-o', 'log_level=err'],
 ];
 
-function qemu({ accel, cpus, memory }, { machine, console }) {
+function qemu({ accel, cpus, memory }, { machine, cpu, console }) {
   const port = (name) => [
     ...['-chardev', `socket,id=${name},path=/mnt/${name}`],
     ...['-device', `virtserialport,chardev=${name},name=${name}`],
@@ -94,7 +94,7 @@ function qemu({ accel, cpus, memory }, { machine, console }) {
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
     ...['-machine', `${machine},memory-backend=memory`],
-    ...(accel === 'kvm' ? ['-accel', 'kvm', '-cpu', 'host'] : ['-accel', 'tcg,thread=multi', '-cpu', 'max']),
+    ...(accel === 'kvm' ? ['-accel', 'kvm', '-cpu', 'host'] : ['-accel', 'tcg,thread=multi', '-cpu', cpu]),
     ...['-smp', String(cpus), '-m', `${memory}M`],
     ...['-object', `memory-backend-memfd,id=memory,size=${memory}M,share=on`],
     ...['-kernel', '/mnt/kernel', '-initrd', '/mnt/initrd', '-append', append],
