@@ -35,7 +35,8 @@ int64_t weight_of(const ChangeWalk& walk) {
   struct rlimit limit {};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == 0) return 0;
   constexpr int64_t kCollected = int64_t{64} << 20;
-  return static_cast<int64_t>(walk.layers().layers()) * (4 * kCollected / static_cast<int64_t>(limit.rlim_cur));
+  return static_cast<int64_t>(walk.layers().layers()) *
+         (4 * kCollected / static_cast<int64_t>(limit.rlim_cur));
 }
 
 Napi::Value walk_to_js(Napi::Env env, WalkPtr walk) {
