@@ -34,7 +34,10 @@ export interface ApplyConflict {
 export interface ApplyHalfDone {
   /** The changes that are in the target nevertheless. */
   readonly applied: readonly Change[];
-  /** The directory that holds what could not be put back. It is yours: no later run touches it. */
+  /**
+   * The directory that holds what could not be put back. It is yours, and no later run touches it, unless it is still called
+   * `#overlayfs-apply`: the next call for the target tries again.
+   */
   readonly left?: string;
 }
 

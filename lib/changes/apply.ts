@@ -5,7 +5,7 @@
 import { binding } from '../addon.ts';
 import { abortSignal, boolean, callback, checked } from '../arguments.ts';
 import { cancellable } from '../cancel.ts';
-import { invalidArgument } from '../errors.ts';
+import { invalidArgument, OverlayError } from '../errors.ts';
 import type { CopyMethod } from '../layer/copy-up-stream.ts';
 import type { NativeApplied, NativeApply, NativeRef } from '../native/binding.ts';
 import { directoryRef, showPath } from '../paths.ts';
@@ -176,15 +176,22 @@ export async function carryOver(given: Given, ways: Ways): Promise<ApplyResult> 
         }, 100);
   try {
     const decisions = await decide(apply, changes, onConflict, either);
+    thrown.signal.throwIfAborted();
     if (dryRun)
       return resultOf({ ...noData, left, decisions: await binding().applyDecide(apply, decisions) }, given);
     const done = await cancellable(either, (token) =>
       binding()
         .applyRun(apply, decisions, token)
-        .catch((error) => {
-          throw explainApply(error, changes, target);
-        }),
+        // A value, since what is half done must be told, aborted or not.
+        .catch((failure: unknown) => ({ failure: explainApply(failure, changes, target) })),
     );
+    if ('failure' in done) {
+      const { failure } = done;
+      const isHalfDone = failure instanceof OverlayError && failure.code === 'ERR_OVERLAY_APPLY_HALF_DONE';
+      if (!isHalfDone) either?.throwIfAborted();
+      throw failure;
+    }
+    thrown.signal.throwIfAborted();
     if (onProgress !== undefined) tell(apply, changes.length, onProgress);
     return resultOf(done, given);
   } finally {

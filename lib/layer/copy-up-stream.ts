@@ -161,13 +161,18 @@ export async function withProgress<T>(
     }
   };
   const timer = setInterval(tell, 100);
+  const toThrow = () => failure as { readonly thrown: unknown } | undefined;
   try {
-    return await work;
+    const done = await work;
+    if (failure === undefined) tell();
+    const last = toThrow();
+    if (last !== undefined) throw last.thrown;
+    return done;
+  } catch (error) {
+    // Where the callback has thrown, that is why the work has ended.
+    throw toThrow()?.thrown ?? error;
   } finally {
     clearInterval(timer);
-    if (failure === undefined) tell();
-    // biome-ignore lint/correctness/noUnsafeFinally: the callback's error is why the work has ended.
-    if (failure !== undefined) throw (failure as { readonly thrown: unknown }).thrown;
   }
 }
 

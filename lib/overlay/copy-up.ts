@@ -38,12 +38,16 @@ export function copyUpMounted(
       binding().openMountedCopyUp(overlay, packed, { recursive, concurrency, metacopy, progress }),
     );
     const next = () =>
-      cancellable(signal, (cancel) => binding().nextMountedCopyUp(run, cancel)).catch((error) => {
+      cancellable(signal, (cancel) => {
+        const copying = binding().nextMountedCopyUp(run, cancel);
+        const stop = () => binding().cancel(cancel);
+        return withProgress(tell, () => binding().readProgress(progress), copying, stop);
+      }).catch((error) => {
         throw explainFile(error);
       });
     try {
       for (;;) {
-        const batch = await around(() => withProgress(tell, () => binding().readProgress(progress), next()));
+        const batch = await around(next);
         if (batch.methods.length === 0) return;
         yield batch;
       }

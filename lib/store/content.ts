@@ -62,11 +62,7 @@ export async function applyToLayer(
   using _staging = await stage(store, at, [makeDirectory(at, 0o710), makeDirectory(`${at}/content`, 0o755)]);
   try {
     if ('directory' in content) await copyContent(directory, content.directory, `${at}/content`, options);
-    else {
-      await carryOver(store, content.changes, (await changedStack(store, id)).lower, at, options);
-      // What could not be removed of applyChanges()'s own is gone by the next run there, which there is none of.
-      await directory.run([removeTree(`${at}/content/#overlayfs-applied`)], false);
-    }
+    else await carryOver(store, content.changes, (await changedStack(store, id)).lower, at, options);
     const placing = await driver.fill(directory, { kind: layer.kind, chain, options }, at, id);
     await putInPlace(store, layer, at, placing);
   } catch (error) {

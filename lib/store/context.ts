@@ -117,7 +117,10 @@ export function mustBeWritable({ directory, readonly, foreign }: StoreContext): 
   );
 }
 
-/** Waits for a layer's lock: exclusive to who removes or fills it, shared by who mounts it or makes a layer on top. */
+/**
+ * Waits for a layer's lock: exclusive to who removes it, fills it, saves it, mounts it at `merged`, or makes the first layer on
+ * one that could be written to until then; shared by who mounts it elsewhere, or makes another layer on top.
+ */
 export async function lockLayer(
   store: StoreContext,
   id: string,

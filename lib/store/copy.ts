@@ -25,14 +25,15 @@ export async function copyContent(
 ): Promise<void> {
   const prefix = (await overlayXattrsAreUser(undefined)) ? 'user.overlay.' : 'trusted.overlay.';
   const progress = binding().newProgress();
-  const copying = cancellable(signal, (token) =>
-    binding()
+  await cancellable(signal, (token) => {
+    const copying = binding()
       .copyLayer(from, directory.ref, Buffer.from(to), prefix, token, progress)
       .catch((error) => {
         throw explainCopy(error, from);
-      }),
-  );
-  await withProgress(onProgress, () => binding().readProgress(progress), copying);
+      });
+    const stop = () => binding().cancel(token);
+    return withProgress(onProgress, () => binding().readProgress(progress), copying, stop);
+  });
 }
 
 function explainCopy(error: unknown, from: NativeRef): unknown {

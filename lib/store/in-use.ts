@@ -6,6 +6,7 @@ import { binding } from '../addon.ts';
 import { findInTables, findUse } from '../changes/apply-target.ts';
 import { kernelFeatures } from '../inspect/kernel.ts';
 import { overlaysElsewhere, parseOverlayOptions } from '../inspect/mount-table.ts';
+import type { DirectoryFacts } from '../native/binding.ts';
 import { showPath } from '../paths.ts';
 import type { StoreContext } from './context.ts';
 import type { LayerRecord } from './driver.ts';
@@ -39,15 +40,19 @@ export async function usedAtAll(store: StoreContext, layer: LayerRecord): Promis
 }
 
 /**
- * How a layer is used that is to be removed, but for writing where the kernel tells: {@link mustBeUnused} asks that. One that
- * can be written to is below no other, and a lower only where a store that is only read shows it: this is looked for in this
- * mount namespace, since to look into all costs more than the removal.
+ * How a layer is used that is to be removed. One that can be written to is below no other, and a lower only where a store that is
+ * only read shows it: this is looked for in this mount namespace, since to look into all costs more than the removal.
  */
 export async function keptFromRemoval(store: StoreContext, layer: LayerRecord): Promise<string | undefined> {
   if (layer.readonly) return usedAtAll(store, layer);
   const { initialUserNamespace } = await kernelFeatures();
   if (!initialUserNamespace) return findInTables(contentOf(store, layer));
-  return findInTables(contentOf(store, layer), { name: nameOf(store, layer), here: !store.foreign });
+  const search = { name: nameOf(store, layer), here: !store.foreign };
+  const [writing, shown] = await Promise.all([
+    usedAsUpper(store, layer),
+    findInTables(contentOf(store, layer), search),
+  ]);
+  return writing ?? shown;
 }
 
 /** That nobody writes to it, as a step right before what must not be done while somebody does; none where nobody can tell. */
@@ -65,15 +70,29 @@ export async function mountedElsewhere(store: StoreContext, layer: LayerRecord):
   if (!layer.readonly) return usedAsUpper(store, layer);
   const name = nameOf(store, layer);
   const { overlays } = await overlaysElsewhere();
-  const found = overlays.find(({ options }) => {
-    if (!options.includes(name)) return false;
+  const there = overlays.flatMap(({ pid, point, options }) => {
+    if (!options.includes(name)) return [];
     const { lower, upper } = parseOverlayOptions(options);
     const topmost = (upper ?? lower[0])?.pathBytes;
-    return topmost?.subarray(-name.length).equals(Buffer.from(name)) === true;
+    const named = topmost?.subarray(-name.length).equals(Buffer.from(name)) === true;
+    return named ? [{ pid, point, ref: Buffer.concat([Buffer.from(`/proc/${pid}/root`), topmost]) }] : [];
   });
+  // Another store has a layer of the same name.
+  const [own, ...facts] = await binding().directoryFacts([
+    contentOf(store, layer),
+    ...there.map(({ ref }) => ref),
+  ]);
+  const found = there.find((_, index) => isSame(own, facts[index]));
   return found === undefined
     ? undefined
     : `it is mounted at ${showPath(found.point)} in the mount namespace of process ${found.pid}`;
+}
+
+/** Whether both are one directory, whatever leads there. */
+export function isSame(one: DirectoryFacts | undefined, other: DirectoryFacts | undefined): boolean {
+  if (one === undefined || one.error !== undefined) return false;
+  if (other === undefined || other.error !== undefined) return false;
+  return one.device === other.device && one.inode === other.inode;
 }
 
 const contentOf = (store: StoreContext, layer: LayerRecord): Buffer =>

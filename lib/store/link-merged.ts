@@ -27,14 +27,15 @@ export async function linkMerged(
   const lower = layers.map((path) => directory.bytesOf(path));
   const { native } = await settleStack({ lower, dataOnlyLower: [] });
   const progress = binding().newProgress();
-  const linking = cancellable(signal, (token) =>
-    binding()
+  await cancellable(signal, (token) => {
+    const linking = binding()
       .linkMerged(native, directory.ref, Buffer.from(to), token, progress)
       .catch((error) => {
         throw explainLink(error, native);
-      }),
-  );
-  await withProgress(onProgress, () => binding().readProgress(progress), linking);
+      });
+    const stop = () => binding().cancel(token);
+    return withProgress(onProgress, () => binding().readProgress(progress), linking, stop);
+  });
 }
 
 function explainLink(error: unknown, stack: NativeStack): unknown {

@@ -11,7 +11,14 @@ import { mountChecked } from '../overlay/mount.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { type UnmountOptions, unmount, whileBusy } from '../overlay/unmount.ts';
 import type { LayerStack } from '../types.ts';
-import { findLayer, type LockedLayer, loadLayer, lockedLayer, type StoreContext } from './context.ts';
+import {
+  findLayer,
+  type LockedLayer,
+  loadLayer,
+  lockedLayer,
+  type StoreContext,
+  settled,
+} from './context.ts';
 import type { LayerParts, LayerRecord } from './driver.ts';
 import { explainStore, layerInUse, layerNotFound, layerReadonly } from './errors.ts';
 import { mountedElsewhere } from './in-use.ts';
@@ -118,7 +125,8 @@ async function clearMerged(store: StoreContext, { layer, merged }: LockedLayer):
 async function tidyMerged(store: StoreContext, layer: LayerRecord): Promise<void> {
   if (store.readonly) return;
   using lock = await store.directory.tryLock(layer.id).catch(() => undefined);
-  if (lock === undefined || (await mountedElsewhere(store, layer)) !== undefined) return;
+  if (lock === undefined || (await mountedElsewhere(store, await settled(store, layer))) !== undefined)
+    return;
   await removeMerged(store, layer.id);
 }
 

@@ -5,12 +5,13 @@
 import { readdirSync } from 'node:fs';
 import { binding } from '../addon.ts';
 import { overlayError } from '../errors.ts';
-import { listOverlays } from '../inspect/mount-table.ts';
+import { listOverlays, overlaysElsewhere } from '../inspect/mount-table.ts';
 import { parseOwner, unownedSource } from '../inspect/owner.ts';
-import type { DirectoryFacts, NativeFileLock } from '../native/binding.ts';
+import type { NativeFileLock } from '../native/binding.ts';
 import { showPath } from '../paths.ts';
 import { mustBeWritable, type StoreContext } from './context.ts';
 import { explainStore } from './errors.ts';
+import { isSame } from './in-use.ts';
 
 /**
  * Where Docker's daemon keeps its databases below its data root: each is locked (flock(2)) for as long as it lives.
@@ -78,7 +79,7 @@ async function mountedLayer({ directory }: StoreContext): Promise<string | undef
   );
   if (mounted !== undefined) return `an overlay is mounted at ${mounted.target}`;
   // Without privilege containers have a mount namespace of their own; and one may have another store of this path.
-  const there = (await binding().overlaysElsewhere()).overlays.filter(
+  const there = (await overlaysElsewhere()).overlays.filter(
     ({ source, point }) => isForeign(showPath(source)) && isBelow(point),
   );
   const roots = there.map(({ pid }) => Buffer.concat([Buffer.from(`/proc/${pid}/root`), directory.path]));
@@ -89,12 +90,6 @@ async function mountedLayer({ directory }: StoreContext): Promise<string | undef
 }
 
 const isForeign = (source: string): boolean => parseOwner(source) === undefined && source !== unownedSource;
-
-function isSame(one: DirectoryFacts | undefined, other: DirectoryFacts | undefined): boolean {
-  if (one === undefined || one.error !== undefined) return false;
-  if (other === undefined || other.error !== undefined) return false;
-  return one.device === other.device && one.inode === other.inode;
-}
 
 function namesIn(folder: Buffer): string[] {
   try {

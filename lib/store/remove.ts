@@ -5,7 +5,7 @@
 import { constants } from 'node:os';
 import { overlayError } from '../errors.ts';
 import { isNativeError } from '../native-errors.ts';
-import { allLayers, childrenOf, lockedLayer, type StoreContext } from './context.ts';
+import { allLayers, lockedLayer, type StoreContext } from './context.ts';
 import type { LayerRecord } from './driver.ts';
 import { explainStore, layerInUse } from './errors.ts';
 import { newPrivateName } from './ids.ts';
@@ -55,8 +55,7 @@ const isInUse = (error: unknown): boolean =>
 
 async function refuseParent(store: StoreContext, layer: LayerRecord): Promise<void> {
   if (!layer.readonly) return;
-  if (!hasDamagedSidecar(layer)) await refuseUnknownParents(store, layer);
-  const children = await childrenOf(store, layer.id);
+  const children = await childrenOnDisk(store, layer);
   if (children.length === 0) return;
   const others = children.length > 1 ? ` and ${children.length - 1} more` : '';
   throw overlayError(
@@ -67,10 +66,19 @@ async function refuseParent(store: StoreContext, layer: LayerRecord): Promise<vo
   );
 }
 
-// What has lost the list of its parents may lie on this one. It can itself be removed.
-async function refuseUnknownParents(store: StoreContext, { id }: LayerRecord): Promise<void> {
-  const lost = (await allLayers(store)).filter((one) => one.id !== id && hasDamagedSidecar(one));
-  if (lost.length === 0) return;
-  const parents = await store.driver.parents(store.directory, lost);
-  for (const one of lost) if (!parents.has(one.id)) await store.driver.chain(store.directory, one);
+// Those of which nothing names the parent at once are asked one by one: what has lost the list of its parents may lie on this
+// layer, and then it stays. What is lost itself can be removed.
+async function childrenOnDisk(store: StoreContext, layer: LayerRecord): Promise<string[]> {
+  const { directory, driver } = store;
+  const layers = await allLayers(store);
+  const parents = await driver.parents(directory, layers);
+  const children: string[] = [];
+  for (const one of layers) {
+    if (one.id === layer.id) continue;
+    const known = parents.get(one.id);
+    const ask = known === undefined && !hasDamagedSidecar(layer);
+    const parent = ask ? (await driver.chain(directory, one))[0] : known;
+    if (parent === layer.id) children.push(one.id);
+  }
+  return children;
 }

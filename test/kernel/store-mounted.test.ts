@@ -31,7 +31,7 @@ const isMountedIn = ({ pid }: Waiting, { root }: LayerStore, id: string): boolea
 describePrivileged('a layer of a store', () => {
   const scratch = scratchOn('tmpfs');
   const threeIn = async (): Promise<LayerStore> => {
-    const store = await opened(scratch);
+    const store = await opened(scratch, { lockTimeout: 20_000 });
     await threeLayers(store, scratch);
     return store;
   };
