@@ -13,6 +13,7 @@ import { isMountedOverlay, stackOfMount } from '../layer/mounted.ts';
 import { layerPlace } from '../layer/place.ts';
 import { refusal } from '../layer/refusal.ts';
 import { checkStack, pathInLayer, settleStack, workMustBeGiven } from '../layer/stack.ts';
+import { readOverlayXattrs } from '../layer/xattrs.ts';
 import type { NativeLayerNames, NativeMergedView, NativeStack } from '../native/binding.ts';
 import { isNativeError, nativeDetails } from '../native-errors.ts';
 import { showPath } from '../paths.ts';
@@ -201,7 +202,7 @@ export class MergedView implements AsyncDisposable {
  * @see https://docs.kernel.org/filesystems/overlayfs.html
  *
  * @throws OverlayError `ERR_OVERLAY_XATTR_HIDDEN` without privilege, unless `userxattr` or `assumeNoXattrs` is set;
- * `ERR_OVERLAY_WORK_NEEDED` where `index` is set without `work`; `ERR_OVERLAY_LAYER_NOT_FOUND` and the like.
+ * `ERR_OVERLAY_WORK_NEEDED` where `index` is set without `work`, or the upper was written with one; `ERR_OVERLAY_LAYER_NOT_FOUND` and the like.
  *
  * @example
  * ```ts
@@ -220,10 +221,20 @@ export async function mergedView(
   const stack = checkStack(isMountedOverlay(source) ? await stackOfMount(source) : source);
   const { native, xattrsHidden } = await settleStack(stack, { assumeNoXattrs });
   workMustBeGiven(native);
+  if (!xattrsHidden) await refuseLostIndex(native);
   const opened = await binding()
     .openMergedView(native)
     .catch((error) => {
       throw explainInside(error, Buffer.alloc(0));
     });
   return new MergedView(opened, native, xattrsHidden);
+}
+
+// Only an index ties an upper to its lower; without it names of one inode would be told apart.
+async function refuseLostIndex(stack: NativeStack): Promise<void> {
+  const { upper, work, userxattr } = stack;
+  if (upper === undefined || work !== undefined) return;
+  const ref = typeof upper === 'number' ? { fd: upper } : upper;
+  const root = await readOverlayXattrs(ref, '.', { userxattr });
+  if (root.some(({ kind }) => kind === 'origin')) workMustBeGiven(stack, Buffer.from('.'));
 }

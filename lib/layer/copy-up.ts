@@ -6,6 +6,7 @@ import { binding } from '../addon.ts';
 import { cancellable } from '../cancel.ts';
 import { invalidArgument, OverlayError } from '../errors.ts';
 import { kernelFeatures, probeRungs } from '../inspect/kernel.ts';
+import { findInTables } from '../inspect/layer-use.ts';
 import type {
   NativeCancel,
   NativeCopyUpBatch,
@@ -94,6 +95,7 @@ async function* carryOut(
   const { native } = await settleStack(stack);
   if (native.index && native.work === undefined) throw explainCopyUp({ refusal: 'work-needed' });
   const features = await kernelFeatures();
+  if (!features.initialUserNamespace) await refuseKnownUse(native);
   const counts = binding().newProgress();
   const order = {
     paths,
@@ -128,6 +130,16 @@ async function* carryOut(
     }
   } finally {
     if (session !== undefined) await binding().closeCopyUp(session);
+  }
+}
+
+// Inside a user namespace the kernel does not tell, but mount tables may.
+async function refuseKnownUse({ upper, work }: NativeStack): Promise<void> {
+  for (const [ref, refusal] of [
+    [upper, 'upper-in-use'],
+    [work, 'work-in-use'],
+  ] as const) {
+    if (ref !== undefined && (await findInTables(ref)) !== undefined) throw explainCopyUp({ refusal });
   }
 }
 

@@ -148,10 +148,11 @@ async function overlayXattrsAreHidden(userxattr: boolean | undefined): Promise<b
   return !user && !(initialUserNamespace && sysAdmin);
 }
 
-/** An index lies in the work directory: what needs it is not guessed without. `path` counts its links with one. */
+/** An index lies in the work directory: what needs it is not guessed without. `path` shows that there was one. */
 export function workMustBeGiven({ index, upper, work }: NativeStack, path?: Buffer): void {
   if (upper === undefined || work !== undefined || !(index || path !== undefined)) return;
-  const why = path === undefined ? 'index is on' : `${showPath(path)} counts its links with an index`;
+  const why =
+    path === undefined ? 'index is on' : `${showPath(path)} of the upper has been written with an index`;
   throw overlayError(
     'ERR_OVERLAY_WORK_NEEDED',
     `${why}, and the index lies in the work directory, which is not given`,

@@ -1,10 +1,10 @@
 import { binding } from '../addon.ts';
 import { cancellable } from '../cancel.ts';
 import { type ApplyProgress, type ApplyResult, applyChanges } from '../changes/apply.ts';
-import { liesIn } from '../changes/apply-target.ts';
 import type { Change } from '../changes/change.ts';
 import type { ChangeStream } from '../changes/stream.ts';
 import { overlayError } from '../errors.ts';
+import { liesIn } from '../inspect/relation.ts';
 import { type CheckedStack, overlayXattrsAreUser } from '../layer/stack.ts';
 import type { NativeRef } from '../native/binding.ts';
 import { isNativeError } from '../native-errors.ts';

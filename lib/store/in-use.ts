@@ -3,10 +3,11 @@
  * @module
  */
 import { binding } from '../addon.ts';
-import { findInTables, findUse } from '../changes/apply-target.ts';
+import { findUse } from '../changes/apply-target.ts';
 import { kernelFeatures } from '../inspect/kernel.ts';
+import { findInTables } from '../inspect/layer-use.ts';
 import { overlaysElsewhere, parseOverlayOptions } from '../inspect/mount-table.ts';
-import type { DirectoryFacts } from '../native/binding.ts';
+import { isSame } from '../inspect/relation.ts';
 import { showPath } from '../paths.ts';
 import type { StoreContext } from './context.ts';
 import type { LayerRecord } from './driver.ts';
@@ -86,13 +87,6 @@ export async function mountedElsewhere(store: StoreContext, layer: LayerRecord):
   return found === undefined
     ? undefined
     : `it is mounted at ${showPath(found.point)} in the mount namespace of process ${found.pid}`;
-}
-
-/** Whether both are one directory, whatever leads there. */
-export function isSame(one: DirectoryFacts | undefined, other: DirectoryFacts | undefined): boolean {
-  if (one === undefined || one.error !== undefined) return false;
-  if (other === undefined || other.error !== undefined) return false;
-  return one.device === other.device && one.inode === other.inode;
 }
 
 const contentOf = (store: StoreContext, layer: LayerRecord): Buffer =>

@@ -7,11 +7,11 @@ import { binding } from '../addon.ts';
 import { overlayError } from '../errors.ts';
 import { listOverlays, overlaysElsewhere } from '../inspect/mount-table.ts';
 import { parseOwner, unownedSource } from '../inspect/owner.ts';
+import { isSame } from '../inspect/relation.ts';
 import type { NativeFileLock } from '../native/binding.ts';
 import { showPath } from '../paths.ts';
 import { mustBeWritable, type StoreContext } from './context.ts';
 import { explainStore } from './errors.ts';
-import { isSame } from './in-use.ts';
 
 /**
  * Where Docker's daemon keeps its databases below its data root: each is locked (flock(2)) for as long as it lives.

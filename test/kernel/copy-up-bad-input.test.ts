@@ -401,6 +401,24 @@ describeOn(['ext4'], 'copyUp', (scratch) => {
     expect(readFileSync(join(upper, 'hello'), 'utf8')).toBe('from the lower');
   });
 
+  it('is refused in a user namespace too where a mount is known to use the upper', async () => {
+    const { stack, target, upper } = layers(scratch);
+    const codes = await runChild<string[]>(
+      `const stack = ${JSON.stringify(stack)};
+       const refused = async () => (await overlayfs.copyUp(stack, 'hello').then(() => 'done', ({ code }) => code));
+       const detached = await overlayfs.mountOverlay(stack);
+       const codes = [await refused()];
+       await detached.unmount();
+       const attached = await overlayfs.mountOverlay({ ...stack, target: ${JSON.stringify(target)} });
+       codes.push(await refused());
+       await attached.unmount();
+       report([...codes, await refused()]);`,
+      { through: ['unshare', '--user', '--map-root-user', '--mount'] },
+    );
+    expect(codes).toEqual(['ERR_OVERLAY_UPPER_IN_USE', 'ERR_OVERLAY_UPPER_IN_USE', 'done']);
+    expect(readdirSync(upper)).toEqual(['hello']);
+  });
+
   it('writes in a user namespace what the kernel writes there: an origin that says nothing', async () => {
     const { stack, target, lower } = layers(scratch);
     const kernels = { lower, upper: scratch.directory('upper2'), work: scratch.directory('work2') };

@@ -170,11 +170,21 @@ describePrivileged('mergedView', () => {
     await expectRefusal(scratch, 'ERR_OVERLAY_LAYER_NOT_FOUND', () => mergedView(layers));
     const { work: _, ...withoutWork } = { ...layers, lower: scratch.path('elsewhere'), index: true };
     await expectRefusal(scratch, 'ERR_OVERLAY_WORK_NEEDED', () => mergedView(withoutWork));
+    // Nobody says that there is an index, but the upper shows that there was one.
+    const indexed = {
+      lower: scratch.directory('linked'),
+      upper: scratch.directory('u2'),
+      work: scratch.directory('w2'),
+    };
+    await (await mountOverlay({ ...indexed, index: true })).unmount();
+    const { work: _work, ...unsaid } = indexed;
+    await expectRefusal(scratch, 'ERR_OVERLAY_WORK_NEEDED', () => mergedView(unsaid));
+    await (await mergedView(indexed)).close();
   });
 
-  it('lists a directory of 20,000 names in one call', { tags: ['slow'] }, async () => {
+  it('lists a directory of 12,000 names in one call', { tags: ['slow'] }, async () => {
     const layers = stack('one', 'two');
-    for (let i = 0; i < 20_000; i++) writeFileSync(scratch.path(`${i % 2 ? 'one' : 'two'}/${i}`), '');
+    for (let i = 0; i < 12_000; i++) writeFileSync(scratch.path(`${i % 2 ? 'one' : 'two'}/${i}`), '');
     await using view = await mergedView(layers);
     expect((await view.readdir('.', { stats: true })).every(({ stats }) => stats?.size === 0n)).toBe(true);
     expect(await names(view)).toHaveLength(20_000);
