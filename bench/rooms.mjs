@@ -38,7 +38,7 @@ export class Rooms {
     if (point === undefined) {
       point = join(this.#scratch, type);
       mkdirSync(point);
-      if (type === 'tmpfs') run('mount', '-t', 'tmpfs', 'overlayfs-bench', point);
+      if (type === 'tmpfs') run('mount', '-t', 'tmpfs', '-o', 'nr_inodes=0', 'overlayfs-bench', point);
       else this.#mountImage(type, point);
       this.#mounted.set(type, point);
     }
