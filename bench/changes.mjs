@@ -49,7 +49,7 @@ async function makeLayers({ scratch, rooms }, on, shape) {
   await does('changes-lower');
   const overlay = await mountOverlay({ lower, upper, work, target, volatile: true });
   await does('changes-made');
-  await overlay.unmount();
+  await overlay.unmount({ syncVolatile: true });
   return { room, stack: { lower, upper, work }, target };
 }
 
