@@ -13,7 +13,8 @@ import type { LayerPlace } from '../layer/place.ts';
  * - `modified`: the same type, another content (or size, symbolic link's target, device number).
  * - `metadata`: the content is the same; mode, owner, times or attributes differ.
  * - `deleted`: there is nothing any more. A directory goes with all that it held.
- * - `replaced`: another type, or a directory that hides the one before: that is gone with all that it held.
+ * - `replaced`: another type, or a directory that hides the one before: that is gone with all that it held. Or another file
+ *   that looks the same as the one that was renamed from here.
  * - `renamed`: it is what stood at `from`, which is gone unless it has an entry of its own. A directory came with all
  *   that it held.
  */

@@ -138,7 +138,9 @@ Result<TreeDirectoryPtr> ChangeEntries::entry(const std::string& name) {
     if (directory_->role == TreeRole::deleted) return gone(name);
     return context_.linked.contains(path_) ? (TRY(linked(name)), TreeDirectoryPtr()) : way_to_linked(name);
   }
-  auto found = TRY(look_at_upper(context_, *open_, name, !open_->was.empty()));
+  // What is compared: what was here, or elsewhere.
+  const bool wants_xattrs = !open_->was.empty() || context_.renames.from(path_) != nullptr;
+  auto found = TRY(look_at_upper(context_, *open_, name, wants_xattrs));
   if (!found || (found->is_whiteout && open_->was.empty())) {
     if (found) return TreeDirectoryPtr();
     if (context_.linked.contains(path_)) {
@@ -302,7 +304,12 @@ Result<TreeDirectoryPtr> ChangeEntries::upper_file(const std::string& name, cons
     change.previous_size = shown_previous_size(here->entry().status);
   } else if (here) {
     TRY(against(*here));
-    if (!compared.differ.any() && context_.options.compare != Compare::none) return TreeDirectoryPtr();
+    if (!compared.differ.any() && context_.options.compare != Compare::none) {
+      if (!context_.renames.moved(before_path(name))) return TreeDirectoryPtr();
+      // Another one that looks the same.
+      change.kind = ChangeKind::replaced;
+      change.previous_type = before_type;
+    }
   }
   emit(change);
   return here ? gone_below(name, *here) : TreeDirectoryPtr();

@@ -76,8 +76,11 @@ Result<void> NameList::read(const MergedDirectory& lowers, const OrderedWork::Pi
   return {};
 }
 
+// A name that is a directory in one of the places is told as such.
 bool NameList::less(const Sorted& a, const Sorted& b) const {
-  return a.key != b.key ? a.key < b.key : text(a) < text(b);
+  if (a.key != b.key) return a.key < b.key;
+  const int order = text(a).compare(text(b));
+  return order != 0 ? order < 0 : a.directory && !b.directory;
 }
 
 // std::sort() of a million names cannot be stopped for half a second: they are parted until they are few.

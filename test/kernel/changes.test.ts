@@ -260,6 +260,32 @@ describePrivileged('changes()', () => {
     ]);
   });
 
+  it('tells what a directory held that is a file in the one that came in its place', async () => {
+    const { overlay, at } = await mounted(
+      scratch,
+      (low) => {
+        put(low('one/name'));
+        put(low('other/name/inner'));
+      },
+      { redirectDir: 'on' },
+    );
+    renameSync(at('one'), at('kept'));
+    renameSync(at('other'), at('one'));
+    renameSync(at('kept'), at('other'));
+    const options = { expand: true, renames: false };
+    expect(await lines(overlay, options)).toEqual([
+      'replaced directory one was directory',
+      'replaced directory one/name was file',
+      'added file one/name/inner',
+      'replaced directory other was directory',
+      'replaced file other/name was directory',
+      'deleted file other/name/inner',
+    ]);
+    await using stream = changes(overlay, options);
+    for await (const _ of stream);
+    expect((await stream.done).consistent).toBe(true);
+  });
+
   it('tells times of directories only if asked, the root included, and other metadata always', async () => {
     const { overlay, at } = await mounted(scratch, (low) => {
       put(low('times/file'));
@@ -425,6 +451,21 @@ describePrivileged('changes()', () => {
     expect(group('other')).toBe(group('named'));
     expect(group('outside')).toBeUndefined();
     expect(await lines(overlay, { renames: false })).toContain('deleted file file');
+  });
+
+  it('compares the attributes of what was renamed into a new directory, of any type', async () => {
+    const mark = `import os, sys; os.mkfifo(sys.argv[1]); os.setxattr(sys.argv[1], 'trusted.one', b'x')`;
+    const { overlay, at } = await mounted(scratch, (low) => {
+      for (const name of ['kept', 'changed']) execFileSync('python3', ['-c', mark, low(name)]);
+    });
+    mkdirSync(at('new'));
+    for (const name of ['kept', 'changed']) renameSync(at(name), at(`new/${name}`));
+    await setXattrs({ path: at('new/changed'), xattrs: { 'trusted.one': 'other' } });
+    expect(await lines(overlay)).toEqual([
+      'added directory new',
+      'renamed fifo new/changed <- changed [trusted.one]',
+      'renamed fifo new/kept <- kept',
+    ]);
   });
 
   it('leaves files without an origin deleted and added: hard links without an index', async () => {
