@@ -17,8 +17,8 @@ const kinds: Readonly<Record<ChangeKind, number>> = {
 };
 const little = endianness() === 'LE';
 
-/** All of them in one buffer. */
-export function packChanges(changes: readonly Change[]): Buffer {
+/** All of them in one buffer. `compared`: whether what has been renamed and has no `fields` is as it was. */
+export function packChanges(changes: readonly Change[], compared: boolean): Buffer {
   let packed = Buffer.allocUnsafe(Math.max(64, changes.length * 96));
   const header = new DataView(new ArrayBuffer(HEADER));
   const bytes = new Uint8Array(header.buffer);
@@ -32,7 +32,7 @@ export function packChanges(changes: readonly Change[]): Buffer {
     if (end > packed.length)
       packed = Buffer.concat([packed, Buffer.allocUnsafe(Math.max(end, packed.length))]);
     header.setUint8(0, kinds[kind]);
-    header.setUint8(1, flagsOf(change));
+    header.setUint8(1, flagsOf(change, compared));
     header.setUint32(4, path.length, little);
     header.setUint32(8, fromLength, little);
     header.setBigUint64(16, linkGroup ?? 0n, little);
@@ -44,11 +44,11 @@ export function packChanges(changes: readonly Change[]): Buffer {
   return packed.subarray(0, at);
 }
 
-function flagsOf(change: Change): number {
+function flagsOf(change: Change, compared: boolean): number {
   const renamed = change.kind === 'renamed';
   return (
     (renamed && change.replaces !== undefined ? flags.replaces : 0) |
-    (renamed && change.fields.length > 0 ? flags.fields : 0) |
+    (renamed && (!compared || change.fields.length > 0) ? flags.fields : 0) |
     (change.type === 'directory' ? flags.directory : 0) |
     (change.fromBytes === undefined ? 0 : flags.from) |
     (change.linkGroup === undefined ? 0 : flags.linked)

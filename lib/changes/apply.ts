@@ -138,8 +138,8 @@ export async function applyChanges(
   });
 }
 
-/** @internal What is to be done, and where. */
-export interface Given {
+// What is to be done, and where.
+interface Given {
   readonly changes: readonly Change[];
   readonly origin: ChangeOrigin;
   readonly target: NativeRef;
@@ -148,8 +148,7 @@ type Ways = Omit<ApplyOptions, 'include' | 'onConflict'> & {
   readonly onConflict?: Exclude<ApplyOptions['onConflict'], 'abort' | undefined>;
 };
 
-/** @internal */
-export async function carryOver(given: Given, ways: Ways): Promise<ApplyResult> {
+async function carryOver(given: Given, ways: Ways): Promise<ApplyResult> {
   const { changes, origin, target } = given;
   const { onConflict, dryRun = false, signal, onProgress } = ways;
   await refuseOverlap(target, origin);
@@ -175,7 +174,7 @@ export async function carryOver(given: Given, ways: Ways): Promise<ApplyResult> 
           }
         }, 100);
   try {
-    const decisions = await decide(apply, changes, onConflict, either);
+    const decisions = await decide(apply, given, onConflict, either);
     thrown.signal.throwIfAborted();
     if (dryRun)
       return resultOf({ ...noData, left, decisions: await binding().applyDecide(apply, decisions) }, given);
@@ -202,13 +201,13 @@ export async function carryOver(given: Given, ways: Ways): Promise<ApplyResult> 
 
 async function decide(
   apply: NativeApply,
-  changes: readonly Change[],
+  { changes, origin: { compared } }: Given,
   onConflict: Ways['onConflict'],
   signal: AbortSignal | undefined,
 ): Promise<Buffer> {
   const found = await cancellable(signal, (token) =>
     binding()
-      .applyCheck(apply, packChanges(changes), token)
+      .applyCheck(apply, packChanges(changes, compared), token)
       .catch((error) => {
         throw explainApply(error, changes);
       }),

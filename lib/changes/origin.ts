@@ -9,6 +9,8 @@ import type { Change } from './change.ts';
 export interface ChangeOrigin {
   /** What the layers were called when they were opened: descriptors among them may be others' by now. */
   readonly stack: NativeStack;
+  /** Whether `fields` says all that differs: with `compare: 'none'` not everything was looked at. */
+  readonly compared: boolean;
   /** What holds them open. Throws `ERR_OVERLAY_STREAM_CLOSED` once nothing does. */
   walk(): NativeChanges;
 }

@@ -135,7 +135,11 @@ export class ChangeWalk implements ChangeStream {
     try {
       const { stack, options, onError, signal } = await this.#plan();
       const native = await this.#open(stack, options, signal);
-      const origin: ChangeOrigin = { stack, walk: () => this.#opened() };
+      const origin: ChangeOrigin = {
+        stack,
+        compared: options.compare !== 'none',
+        walk: () => this.#opened(),
+      };
       while (!ended) {
         const taken = await this.#next(native, signal);
         ended = taken.ended;

@@ -189,8 +189,10 @@ class ApplyRun {
            !is_below(above, directories_.back().path))
       directories_.pop_back();
     const bool nested = !directories_.empty() && directories_.back().path == above;
-    staged_[at] = nested ? directories_.back().staged + '/' + name_of(path) : staged_name(kNew, at);
-    TRY(copy_to(at, entry, staged_[at]));
+    const std::string* kept = entry.is_directory() ? nullptr : kept_name(at);
+    staged_[at] = nested ? directories_.back().staged + '/' + name_of(path)
+                         : staged_name(kept != nullptr ? kLinked : kNew, at);
+    TRY(kept != nullptr ? link_to(*kept, staged_[at]) : copy_to(at, entry, staged_[at]));
     if (entry.is_directory()) directories_.push_back({path, staged_[at]});
     return {};
   }
@@ -204,16 +206,18 @@ class ApplyRun {
     return staged_parent_.get();
   }
 
+  Result<void> link_to(const std::string& kept, const std::string& staged) {
+    const int there = TRY(target_.directory(parent_of(kept)));
+    const DirectoryEntry here{TRY(staged_directory(parent_of(staged))), name_of(staged)};
+    if (sys::linkat(there, name_of(kept).c_str(), here.directory, here.name.c_str(), 0) != 0)
+      return failed("linkat", {}, kept);
+    return staging_.has_moved(here);
+  }
+
   Result<void> copy_to(size_t at, const MergedEntry& entry, const std::string& staged) {
     const int parent = TRY(staged_directory(parent_of(staged)));
     const std::string name = name_of(staged);
     const auto& group = change_at(at).link_group;
-    if (const std::string* kept = entry.is_directory() ? nullptr : kept_name(at)) {
-      const int there = TRY(target_.directory(parent_of(*kept)));
-      if (sys::linkat(there, name_of(*kept).c_str(), parent, name.c_str(), 0) != 0)
-        return failed("linkat", {}, *kept);
-      return staging_.has_moved({parent, name});
-    }
     if (group && !entry.is_directory()) {
       const auto [first, is_first] = links_.try_emplace(*group, staged);
       if (!is_first) {

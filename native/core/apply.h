@@ -26,7 +26,7 @@ namespace overlayfs {
 struct ApplyChange {
   ChangeKind kind = ChangeKind::added;
   bool replaces = false;   // of `renamed`: something stood there
-  bool fields = false;     // of `renamed`: something of it differs
+  bool fields = false;     // of `renamed`: something of it differs, or may
   bool directory = false;  // what stands there, or of `deleted` what stood there
   std::optional<uint64_t> link_group;
   std::string path;                 // of the after-view; the root is empty

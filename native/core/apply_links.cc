@@ -100,20 +100,16 @@ Result<bool> is_same_already(const ApplyPlace& place, const std::string& path, V
          Difference::none;
 }
 
-// Of groups that only got or lost names, while nothing of the inode has changed.
+// Groups that only got or lost names, while nothing of the inode has changed, by what was renamed as it was.
+// Whether a name differs does not say so: another inode may have had it.
 KeptInodes kept_inodes(const std::vector<ApplyChange>& changes, const MergedLayers& layers) {
   KeptInodes kept;
   if (!layers.stack().index) return kept;
-  std::unordered_set<uint64_t> changed;
-  for (const ApplyChange& change : changes) {
-    const bool differs = change.kind == ChangeKind::modified || change.kind == ChangeKind::metadata;
-    if (change.link_group && (change.fields || differs)) changed.insert(*change.link_group);
-  }
   for (size_t index = 0; index < changes.size(); ++index) {
     const ApplyChange& change = changes[index];
-    if (!change.link_group || changed.contains(*change.link_group)) continue;
+    if (!change.link_group) continue;
     std::vector<KeptName>& names = kept[*change.link_group];
-    if (change.kind == ChangeKind::renamed) names.push_back({*change.from, index});
+    if (change.kind == ChangeKind::renamed && !change.fields) names.push_back({*change.from, index});
   }
   return kept;
 }

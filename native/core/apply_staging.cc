@@ -83,6 +83,10 @@ Result<void> remove_ours(int parent, const std::string& name) {
   return remove_tree(parent, name);
 }
 
+bool is_inode_of_target(const std::string& staged) {
+  return staged.starts_with(kMoved) || staged.starts_with(kLinked);
+}
+
 // Under a name that no run ever clears; the same one, if that cannot be.
 std::string set_aside(int parent, const char* name) {
   for (int i = 0; i < 1000; ++i) {
@@ -332,7 +336,7 @@ Result<void> ApplyStaging::put(size_t change, const std::string& staged, const s
     const abi::Statx before = TRY(leaving(there, path));
     if (TRY(rename_exchange(here, there))) {
       log_.push_back({Step::exchanged, change, path, staged, {}});
-      if (staged.starts_with(kMoved)) TRY(has_moved(there));
+      if (is_inode_of_target(staged)) TRY(has_moved(there));
       target_->forget();
       return has_left(before, staged, path);
     }
@@ -346,7 +350,7 @@ Result<void> ApplyStaging::put(size_t change, const std::string& staged, const s
     return done;
   }
   log_.push_back({Step::put, change, path, staged, {}});
-  if (staged.starts_with(kMoved)) TRY(has_moved(there));
+  if (is_inode_of_target(staged)) TRY(has_moved(there));
   target_->forget();
   return {};
 }

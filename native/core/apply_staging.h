@@ -56,8 +56,9 @@ struct Taking {
   std::string before, after;  // in the target
   bool moves = false;         // it will stand there: its staged name says so too
 };
-// What names in the staging directory begin with.
-constexpr char kNew = 'n', kMoved = 'm', kGone = 'd';
+// What names in the staging directory begin with: what was copied, what is another name of an inode that the
+// target has, what changes its place in the target, and what leaves it.
+constexpr char kNew = 'n', kLinked = 'l', kMoved = 'm', kGone = 'd';
 
 class ApplyStaging {
  public:

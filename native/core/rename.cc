@@ -1,6 +1,9 @@
 #include "rename.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
+
+#include <optional>
 
 #include "sys.h"
 
@@ -9,6 +12,18 @@ namespace {
 
 int rename_with(const DirectoryEntry& from, const DirectoryEntry& to, unsigned flags) {
   return sys::renameat2(from.directory, from.name.c_str(), to.directory, to.name.c_str(), flags);
+}
+
+std::optional<struct timespec> directory_time(const DirectoryEntry& entry) {
+  struct stat status {};
+  const int looked = sys::fstatat(entry.directory, entry.name.c_str(), &status, AT_SYMLINK_NOFOLLOW);
+  return looked == 0 && S_ISDIR(status.st_mode) ? std::optional(status.st_mtim) : std::nullopt;
+}
+
+void set_time(const DirectoryEntry& entry, const std::optional<struct timespec>& time) {
+  if (!time) return;
+  const timespec times[] = {{0, UTIME_OMIT}, *time};
+  sys::utimensat(entry.directory, entry.name.c_str(), times, AT_SYMLINK_NOFOLLOW);
 }
 
 }  // namespace
@@ -26,7 +41,12 @@ Result<void> rename_noreplace(const DirectoryEntry& from, const DirectoryEntry& 
 }
 
 Result<bool> rename_exchange(const DirectoryEntry& one, const DirectoryEntry& other) {
-  if (rename_with(one, other, abi::rename_flag::EXCHANGE) == 0) return true;
+  const auto time = directory_time(one), other_time = directory_time(other);
+  if (rename_with(one, other, abi::rename_flag::EXCHANGE) == 0) {
+    set_time(one, other_time);
+    set_time(other, time);
+    return true;
+  }
   if (errno == EINVAL || errno == ENOSYS) return false;
   return failed("renameat2", "RENAME_EXCHANGE", other.name);
 }

@@ -37,7 +37,7 @@ import { describePrivileged } from '../support/needs.ts';
 import { expectRefusal } from '../support/refusal.ts';
 import { afterThisTest, describeOn, type Scratch, scratchOn } from '../support/scratch.ts';
 import { snapshot } from '../support/snapshot.ts';
-import { view } from '../support/view.ts';
+import { mapTree, type View, view } from '../support/view.ts';
 import { writtenChanges } from '../support/written-changes.ts';
 
 /** A lower with a tree in it, what `act` does to it through a mount, and a copy of the lower. */
@@ -79,7 +79,7 @@ const write = (folder: string, name: string, content: string) => {
   writeFileSync(join(folder, name), content);
 };
 
-describeOn(['tmpfs', 'ext4', 'btrfs'], 'applyChanges', (scratch) => {
+describeOn(['tmpfs', 'ext4', 'xfs', 'btrfs'], 'applyChanges', (scratch) => {
   it('makes what moved in circles, and into what came in its place, look as it does', async () => {
     const { stack, target } = await changed(
       scratch,
@@ -144,6 +144,63 @@ describeOn(['tmpfs', 'ext4', 'btrfs'], 'applyChanges', (scratch) => {
     await expectSameAsMounted(scratch, stack, target);
     expect(statSync(join(target, 'one')).nlink).toBe(3);
     expect(statSync(join(target, 'sparse')).blocks).toBe(0);
+  });
+
+  it('keeps the times of a directory that comes in the place of something else', async () => {
+    const { stack, target } = await changed(
+      scratch,
+      (lower) => {
+        write(lower, 'a/directory/file', 'inside');
+        utimesSync(join(lower, 'a/directory'), 1, 2);
+        write(lower, 'a/file', 'goes');
+      },
+      // In one directory: xfs takes the move to another for a change of what is moved.
+      (merged) => {
+        unlinkSync(join(merged, 'a/file'));
+        renameSync(join(merged, 'a/directory'), join(merged, 'a/file'));
+      },
+    );
+    await apply(stack, target);
+    expect(lstatSync(join(target, 'a/file')).mtimeMs).toBe(2000);
+    await expectSameAsMounted(scratch, stack, target);
+  });
+
+  it('takes no new link of its own for an edit of a name that leaves', async () => {
+    const { lower, upper, work, target: merged } = scratch.layers();
+    write(lower, 'leaves', 'linked');
+    linkSync(join(lower, 'leaves'), join(lower, 'stays'));
+    const target = scratch.path('copy');
+    execFileSync('cp', ['-a', lower, target]);
+    const stack = { lower, upper, work, index: true } as const;
+    {
+      await using _ = await mountOverlay({ ...stack, target: merged });
+      linkSync(join(merged, 'leaves'), join(merged, 'comes'));
+      unlinkSync(join(merged, 'leaves'));
+    }
+    await apply(stack, target);
+    await expectSameAsMounted(scratch, stack, target);
+  });
+
+  it('carries over what differs in what was renamed, also where it has not been compared', async () => {
+    const { stack, target } = await changed(
+      scratch,
+      (lower) => {
+        write(lower, 'a/file', 'first');
+        write(lower, 'file', 'second');
+      },
+      (merged) => {
+        chmodSync(join(merged, 'a'), 0o700);
+        setXattr(join(merged, 'a'), 'user.x');
+        renameSync(join(merged, 'a'), join(merged, 'b'));
+        setXattr(join(merged, 'file'), 'user.x');
+        renameSync(join(merged, 'file'), join(merged, 'renamed'));
+      },
+    );
+    await using stream = changes(stack, { compare: 'none' });
+    await applyChanges(stream, target);
+    const plain = (tree: View) => mapTree(tree, ({ mtime: _, ...rest }, path) => ({ ...rest, path }));
+    await using overlay = await mountOverlay({ ...stack, target: scratch.directory('again') });
+    expect(plain(await view(target))).toEqual(plain(await view(overlay.target as string)));
   });
 
   it('takes the lower itself, when it is not mounted any more', async () => {

@@ -36,7 +36,7 @@ export async function writtenChanges(
     exclude: [],
     threads: 1,
   });
-  const here: ChangeOrigin = { stack: native, walk: () => walk };
+  const here: ChangeOrigin = { stack: native, compared: true, walk: () => walk };
   const all = written.map(({ kind, path, type = 'file', from, fields = [], ...more }) => {
     const fromBytes = from === undefined ? {} : { from, fromBytes: Buffer.from(from, 'latin1') };
     const pathBytes = Buffer.from(path, 'latin1');
