@@ -57,7 +57,7 @@ export function expectBetween(
   after: View,
   { renames = true, expand = false }: ChangeOptions = {},
 ): void {
-  const relation = new Relation(set, before);
+  const relation = new Relation(set, before, expand);
   // Which paths there are, and which are as they were.
   expect(relation.paths()).toEqual(Object.keys(after).sort());
   for (const [path, seen] of Object.entries(after)) {
@@ -163,12 +163,14 @@ function comparable({ group: _, ...seen }: Seen) {
 class Relation {
   readonly #set: ChangeSet;
   readonly #before: View;
+  readonly #expand: boolean;
   readonly #moved: ReadonlySet<string>;
   readonly #children = new Map<string, string[]>();
 
-  constructor(set: ChangeSet, before: View) {
+  constructor(set: ChangeSet, before: View, expand: boolean) {
     this.#set = set;
     this.#before = before;
+    this.#expand = expand;
     this.#moved = new Set(
       [...set.values()].flatMap(({ kind, from }) => (kind === 'renamed' ? [from ?? ''] : [])),
     );
@@ -187,9 +189,14 @@ class Relation {
     return path === '.' ? path : this.place(path);
   }
 
-  /** The path of the before-view that has the place of this one: by that name where the directory above was. */
+  /**
+   * The path of the before-view that has the place of this one: by that name where the directory above was. A directory that
+   * was replaced has the place of the old one where what that held is told.
+   */
   place(path: string): string | undefined {
-    const above = this.origin(parent(path));
+    const directory = parent(path);
+    const isReplaced = this.#expand && this.#set.get(directory)?.kind === 'replaced';
+    const above = isReplaced ? this.place(directory) : this.origin(directory);
     return above === undefined ? undefined : join(above, path.slice(path.lastIndexOf('/') + 1));
   }
 

@@ -51,11 +51,17 @@ export function mapTree<From, To>(
 
 /** What of it a plain directory can have: not overlayfs's own attributes, nor hard links that are not in the view. */
 export function asPlain(found: View): View {
-  const sizes = new Map<string | null, number>();
-  for (const { group } of Object.values(found)) sizes.set(group, (sizes.get(group) ?? 0) + 1);
+  const names = new Map<string, string[]>();
+  for (const [path, { group }] of Object.entries(found)) {
+    if (group !== null) names.set(group, [...(names.get(group) ?? []), path]);
+  }
+  const first = (group: string | null): string | null => {
+    const [path = null, ...others] = names.get(group ?? '') ?? [];
+    return others.length === 0 ? null : path;
+  };
   const plain = ({ xattrs, group, ...rest }: Seen): Seen => ({
     ...rest,
-    group: sizes.get(group) === 1 ? null : group,
+    group: first(group),
     xattrs: Object.fromEntries(
       Object.entries(xattrs).filter(([name]) => !/^(trusted|user)\.overlay\./.test(name)),
     ),
