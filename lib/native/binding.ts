@@ -731,7 +731,6 @@ export interface Binding {
     target: NativeRef,
   ): Promise<{
     readonly apply: NativeApply;
-    readonly recovered: boolean;
     /** As of {@link NativeApplied}, of a run before. */
     readonly left: readonly Buffer[];
   }>;

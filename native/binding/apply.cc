@@ -135,7 +135,6 @@ Napi::Value open_apply_verb(const Napi::CallbackInfo& info) {
       },
       [](Napi::Env env, ApplyPtr apply) -> Napi::Value {
         auto js = Napi::Object::New(env);
-        js.Set("recovered", apply->recovered());
         js.Set("left",
                array_to_js(env, apply->left(), [env](const auto& one) { return bytes_to_js(env, one); }));
         js.Set("apply", owned_to_js(env, std::move(apply)));

@@ -11,6 +11,7 @@
 #include "apply_check.h"
 #include "apply_links.h"
 #include "copy_entry.h"
+#include "same_entry.h"
 #include "status.h"
 #include "sys.h"
 #include "view_cursor.h"
@@ -25,6 +26,7 @@ class ApplyRun {
         target_(apply.target_),
         cancel_(cancel),
         staging_(std::move(staging)),
+        before_(apply.layers_, 1),
         after_(apply.layers_, 0),
         hows_(apply.places_.size()),
         staged_(apply.places_.size()) {
@@ -338,7 +340,7 @@ class ApplyRun {
       const bool moved = hows_[at] == How::move && change.directory && (change.fields || is_forced(at));
       if (hows_[at] != How::metadata && !moved) continue;
       TRY(begin(at));
-      if (!apply_.places_[at].in_new) TRY(staging_.still_as_seen(change.path));
+      if (!apply_.places_[at].in_new) TRY(still_as_before(at));
       const Source source = TRY(directory_source(change.path));
       note_dropped(at,
                    TRY(staging_.set_metadata(at, change.path, source.inode(), source.stat, copy_.metadata)));
@@ -349,6 +351,21 @@ class ApplyRun {
       TRY(staging_.set_times(path, status));
     }
     return {};
+  }
+
+  // A directory tells nobody that its attributes have changed.
+  Result<void> still_as_before(size_t at) {
+    const ApplyChange& change = change_at(at);
+    TRY(staging_.still_as_seen(change.path));
+    if (is_forced(at)) return {};
+    const std::string& path = change.kind == ChangeKind::renamed ? *change.from : apply_.places_[at].before;
+    const MergedDirectory before = path.empty() ? before_.root() : TRY(before_.lookup(path)).directory();
+    if (before.empty()) return SysError{ESTALE, "lookup", "the layers have changed", path, {}};
+    const Fd entry = TRY(target_.entry(change.path));
+    const int was = before.front().fd->get();
+    const auto difference =
+        TRY(difference_between(entry.get(), was, was, copy_.metadata.private_prefix, cancel_));
+    return difference == Difference::none ? Result<void>() : staging_.was_edited(change.path);
   }
 
   Result<Source> directory_source(const std::string& path) {
@@ -368,7 +385,7 @@ class ApplyRun {
   TargetTree& target_;
   const Cancel& cancel_;
   ApplyStaging staging_;
-  ViewCursor after_;
+  ViewCursor before_, after_;
   CopyOptions copy_;
   ApplyOutcome outcome_;
   std::string current_;  // the path that is being worked on
@@ -391,14 +408,13 @@ class ApplyRun {
 Result<std::unique_ptr<Apply>> Apply::open(MergedLayers layers, const DirectoryRef& target) {
   TargetTree tree = TRY(TargetTree::open(target));
   std::unique_ptr<Apply> apply(new Apply(std::move(layers), std::move(tree)));
-  apply->recovered_ = TRY(ApplyStaging::recover(apply->target_, apply->left_));
+  TRY(recover_target(apply->target_, apply->left_));
   return apply;
 }
 
 Result<std::vector<Conflict>> Apply::check(std::vector<ApplyChange> changes, const Cancel& cancel) {
   for (const ApplyChange& change : changes) {
-    if (ApplyStaging::is_reserved(change.path))
-      return SysError{EEXIST, "mkdirat", "a name of ours", change.path, {}};
+    if (is_reserved(change.path)) return SysError{EEXIST, "mkdirat", "a name of ours", change.path, {}};
   }
   changes_ = std::move(changes);
   given_ = changes_.size();

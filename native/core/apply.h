@@ -107,8 +107,6 @@ class Apply {
   enum class Phase : uint8_t { checking, copying, placing };
   std::atomic<Phase> phase{Phase::checking};
   std::atomic<uint64_t> entries_done{0}, bytes_done{0};
-  const TargetTree& target() const { return target_; }
-  bool recovered() const { return recovered_; }
   const std::vector<std::string>& left() const { return left_; }  // by a run before
 
  private:
@@ -117,7 +115,6 @@ class Apply {
 
   MergedLayers layers_;
   TargetTree target_;
-  bool recovered_ = false;
   std::vector<std::string> left_;
   std::vector<ApplyChange> changes_;
   size_t given_ = 0;  // those after it are other names of their inodes

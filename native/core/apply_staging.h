@@ -1,5 +1,5 @@
-// The target of applyChanges(), and the directory in it where everything is made ready and whatever leaves
-// its name waits until all is done. Every step is remembered, and can be taken back.
+// The directory in a target where everything is made ready, and where whatever leaves its name waits until
+// all is done. Every step is remembered, and can be taken back.
 #pragma once
 
 #include <sys/stat.h>
@@ -10,9 +10,9 @@
 #include <unordered_map>
 #include <vector>
 
-#include "apply_seen.h"
+#include "apply_recovery.h"
+#include "apply_target.h"
 #include "copy_metadata.h"
-#include "directory.h"
 #include "fd.h"
 #include "rename.h"
 #include "result.h"
@@ -20,60 +20,14 @@
 
 namespace overlayfs {
 
-bool is_below(const std::string& path, const std::string& directory);  // not itself
-
-// A plain directory, reached by names alone; nothing in it leads out, and nothing mounted in it is entered.
-class TargetTree {
- public:
-  static Result<TargetTree> open(const DirectoryRef& ref);
-
-  int root() const { return root_.get(); }
-  const DirectoryIdentity& identity() const { return identity_; }
-  // An O_PATH descriptor of a directory; the last one is kept open, until forget().
-  Result<int> directory(const std::string& path);
-  void forget() { last_.reset(); }
-  // An O_PATH descriptor of an entry; ENOENT. The root is empty.
-  Result<Fd> entry(const std::string& path);
-  // Whether something is mounted there or below it: what must not be moved or removed.
-  bool holds_mount(const std::string& path) const;
-  // What is compared, as it is before that; and whether it still is that.
-  Result<void> note(int entry);
-  SeenEntries& seen() { return seen_; }
-
- private:
-  Fd root_;  // readable, and locked
-  DirectoryIdentity identity_;
-  Fd last_;
-  std::string last_path_;
-  std::vector<std::string> mounts_;  // below the root
-  SeenEntries seen_;
-};
-
-// Something that will be taken out of the target, and where it stands when all is done: for whoever clears up
-// after a run that was killed.
-struct Taking {
-  std::string staged;         // its name in the staging directory
-  std::string before, after;  // in the target
-  bool moves = false;         // it will stand there: its staged name says so too
-};
-// What names in the staging directory begin with: what was copied, what is another name of an inode that the
-// target has, what changes its place in the target, and what leaves it.
-constexpr char kNew = 'n', kLinked = 'l', kMoved = 'm', kGone = 'd';
-
 class ApplyStaging {
  public:
-  // A name that only we may have in the root of a target, or something in there.
-  static bool is_reserved(const std::string& path);
-
-  // Puts back what a killed run has taken out of the target, and removes the rest. True: there was something.
-  // EEXIST from "renameat2": it has no place any more; from "mkdirat": what has our name is not ours. What a
-  // finished run has left and cannot be removed gets a name that nobody clears, which is added to `left`.
-  static Result<bool> recover(TargetTree& target, std::vector<std::string>& left);
-
   static Result<ApplyStaging> create(TargetTree& target);
 
   int directory() const { return directory_.get(); }
-  Result<void> record(const std::vector<Taking>& takings);  // and those before
+  Result<void> record(const std::vector<Taking>& takings) {
+    return record_takings(directory_.get(), takings);
+  }
 
   // Each step says which change it is for. Nothing may have the name, unless it is `exchange`d: what stood
   // there then stands in the staging directory, under the name that the new one had. A `quiet` one is no
@@ -94,6 +48,7 @@ class ApplyStaging {
   Result<void> has_moved(const DirectoryEntry& there);
   // Whether a directory in the target is what it was when it was compared.
   Result<void> still_as_seen(const std::string& path);
+  SysError was_edited(const std::string& path);
   // The same of everything that has left its place; directories with all that is in them, but where the
   // caller knows that they hold something else.
   template <class IsKnown>
@@ -137,7 +92,6 @@ class ApplyStaging {
   // Remembers the times of a directory before its first name changes.
   Result<void> touch(const std::string& directory, bool quiet);
   Result<void> undo_one(const Action& action);
-  SysError was_edited(const std::string& path);
   // What is about to leave its name, and the same when it has.
   Result<abi::Statx> leaving(const DirectoryEntry& there, const std::string& path);
   Result<void> has_left(const abi::Statx& before, const std::string& staged, const std::string& path);

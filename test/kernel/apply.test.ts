@@ -598,6 +598,7 @@ for i in range(151):
         'what stands where something is added': [(t) => write(t, 'd/new', 'mine'), 'd/new'],
         'a file that would be renamed': [(t) => writeFileSync(join(t, 'from'), 'mine'), 'from'],
         'the mode of a directory that gets another': [(t) => chmodSync(join(t, 'mode'), 0o700), 'mode'],
+        'an attribute of that directory': [(t) => setXattr(join(t, 'mode'), 'user.x'), 'mode'],
         'what has been chosen to be lost': [
           (t) => writeFileSync(join(t, 'asked'), 'mine, once more'),
           'asked',
