@@ -61,6 +61,7 @@ class RenameSearch {
   struct Scan;
 
   bool is_origin_of(const LayerEntry& below, const OpenTreeDirectory& open, const std::string& name) const;
+  static bool lies_below(const OpenTreeDirectory& open, const std::string& name, const std::string& key);
   void add_candidate(const OpenTreeDirectory& open, const std::string& name);
   void hide(const TreeDirectoryPtr& directory, const OpenTreeDirectory& open, const std::string& name,
             const MergedEntry& here, OrderedWork::Pieces& pieces);
@@ -193,17 +194,30 @@ bool RenameSearch::is_origin_of(const LayerEntry& below, const OpenTreeDirectory
   return origin && has_handle(below, handle_key(origin->type, origin->bytes));
 }
 
+// The topmost that the lowers have under this name: one system call, where a look-up takes several. Most of
+// what was copied up is still where it was.
+bool RenameSearch::lies_below(const OpenTreeDirectory& open, const std::string& name,
+                              const std::string& key) {
+  for (const LayerDirectory& lower : open.was) {
+    auto handle = file_handle(lower.fd->get(), name);
+    if (handle) return handle_key(handle->type, handle->bytes) == key;
+    if (handle.error().err != ENOENT) break;
+  }
+  return false;
+}
+
 void RenameSearch::add_candidate(const OpenTreeDirectory& open, const std::string& name) {
   auto value = xattr_value_at(open.upper->get(), name, context_.own("origin"));
   const auto origin = value && *value ? read_overlay_handle(**value) : std::nullopt;
   if (!origin) return;
   const auto known = [&](const Uuid& uuid) { return uuid == origin->uuid; };
   if (origin->uuid != Uuid{} && std::none_of(uuids_.begin(), uuids_.end(), known)) return;
+  std::string key = handle_key(origin->type, origin->bytes);
+  if (lies_below(open, name, key)) return;
   auto entry = look_at_upper(context_, open, name, false);
   if (!entry || !*entry || (*entry)->is_whiteout) return;
   auto here = look_before(context_, open, name);
   if (!here) return;
-  std::string key = handle_key(origin->type, origin->bytes);
   if (*here && (*here)->exists() && has_handle((*here)->found.front(), key)) return;
   const std::scoped_lock lock(mutex_);
   if (candidates_.size() >= Renames::kMostCandidates) {
