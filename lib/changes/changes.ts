@@ -23,8 +23,8 @@ export interface ChangeOptions {
    * - `content`: the bytes of files too.
    * - `none`: everything that has been copied up is told; attributes and content are not looked at.
    *
-   * A copy-up that has changed nothing is no change to the first two, though without `index` it parts a hard link from its
-   * other names: `none` tells it.
+   * A copy-up that has changed nothing is no change to the first two, though it may part a hard link from its other names, as
+   * it does without `index`: `none` tells it.
    */
   readonly compare?: 'metadata' | 'content' | 'none';
   /** `path` (the default): in the byte order of the paths, the root first. `any`: as they are found. */

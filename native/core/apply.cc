@@ -11,7 +11,6 @@
 #include "apply_check.h"
 #include "apply_links.h"
 #include "copy_entry.h"
-#include "same_entry.h"
 #include "status.h"
 #include "sys.h"
 #include "view_cursor.h"
@@ -26,7 +25,6 @@ class ApplyRun {
         target_(apply.target_),
         cancel_(cancel),
         staging_(std::move(staging)),
-        before_(apply.layers_, 1),
         after_(apply.layers_, 0),
         hows_(apply.places_.size()),
         staged_(apply.places_.size()) {
@@ -209,11 +207,7 @@ class ApplyRun {
   }
 
   Result<void> link_to(const std::string& kept, const std::string& staged) {
-    const int there = TRY(target_.directory(parent_of(kept)));
-    const DirectoryEntry here{TRY(staged_directory(parent_of(staged))), name_of(staged)};
-    if (sys::linkat(there, name_of(kept).c_str(), here.directory, here.name.c_str(), 0) != 0)
-      return failed("linkat", {}, kept);
-    return staging_.has_moved(here);
+    return staging_.link(kept, {TRY(staged_directory(parent_of(staged))), name_of(staged)});
   }
 
   Result<void> copy_to(size_t at, const MergedEntry& entry, const std::string& staged) {
@@ -340,7 +334,7 @@ class ApplyRun {
       const bool moved = hows_[at] == How::move && change.directory && (change.fields || is_forced(at));
       if (hows_[at] != How::metadata && !moved) continue;
       TRY(begin(at));
-      if (!apply_.places_[at].in_new) TRY(still_as_before(at));
+      TRY(staging_.still_as_seen(change.path));
       const Source source = TRY(directory_source(change.path));
       note_dropped(at,
                    TRY(staging_.set_metadata(at, change.path, source.inode(), source.stat, copy_.metadata)));
@@ -351,21 +345,6 @@ class ApplyRun {
       TRY(staging_.set_times(path, status));
     }
     return {};
-  }
-
-  // A directory tells nobody that its attributes have changed.
-  Result<void> still_as_before(size_t at) {
-    const ApplyChange& change = change_at(at);
-    TRY(staging_.still_as_seen(change.path));
-    if (is_forced(at)) return {};
-    const std::string& path = change.kind == ChangeKind::renamed ? *change.from : apply_.places_[at].before;
-    const MergedDirectory before = path.empty() ? before_.root() : TRY(before_.lookup(path)).directory();
-    if (before.empty()) return SysError{ESTALE, "lookup", "the layers have changed", path, {}};
-    const Fd entry = TRY(target_.entry(change.path));
-    const int was = before.front().fd->get();
-    const auto difference =
-        TRY(difference_between(entry.get(), was, was, copy_.metadata.private_prefix, cancel_));
-    return difference == Difference::none ? Result<void>() : staging_.was_edited(change.path);
   }
 
   Result<Source> directory_source(const std::string& path) {
@@ -385,7 +364,7 @@ class ApplyRun {
   TargetTree& target_;
   const Cancel& cancel_;
   ApplyStaging staging_;
-  ViewCursor before_, after_;
+  ViewCursor after_;
   CopyOptions copy_;
   ApplyOutcome outcome_;
   std::string current_;  // the path that is being worked on

@@ -42,9 +42,9 @@ struct ApplyPlace {
   bool vacated = false;  // what stood there is renamed away by an entry of its own
 };
 
-// By their link groups, under index=on: inodes that are in the after-view what they were, with other names
-// that have no change of their own, perhaps. The names of the before-view that the target may have one by:
-// where a change moves one away, it has only if that is applied without force.
+// The link groups of an index, each with the names of the before-view by which the target has the inode as
+// the after-view does; none: it is to be made. Where a change moves such a name away, the target has it only
+// if that is applied without force.
 struct KeptName {
   std::string before;
   std::optional<size_t> change;

@@ -66,7 +66,7 @@ class Checker {
   Found absent(const ApplyPlace& place) {
     auto entry = target_.entry(place.before);
     if (entry) {
-      TRY(target_.note(entry->get()));
+      TRY(target_.seen().note(entry->get()));
       return found(place.change, ConflictReason::exists, place.before);
     }
     return lookup_failed(place.change, place.before, entry.error(), false);
@@ -98,7 +98,7 @@ class Checker {
     MergedEntry expected = TRY(before_.lookup(path));
     auto entry = target_.entry(path);
     if (!entry) return lookup_failed(change, path, entry.error(), expected.exists());
-    TRY(target_.note(entry->get()));
+    TRY(target_.seen().note(entry->get()));
     if (!expected.exists()) return found(change, ConflictReason::exists, path);
     const bool moves = deep || changes_[change].kind == ChangeKind::renamed || !expected.is_directory();
     if (moves && target_.holds_mount(path)) return found(change, ConflictReason::mount, path, false);
@@ -107,7 +107,7 @@ class Checker {
 
   Found compare_roots(size_t change) {
     const Fd root = TRY(target_.entry({}));
-    TRY(target_.note(root.get()));
+    TRY(target_.seen().note(root.get()));
     const int before = before_.root().front().fd->get();
     return found_if(TRY(difference_between(root.get(), before, before, prefix_, cancel_)), change, {});
   }
@@ -164,7 +164,7 @@ class Checker {
         }
         if (!entry) return lookup_failed(change, inner, entry.error(), true);
         if (!expected.exists()) return found(change, ConflictReason::content, inner);
-        TRY(target_.note(entry->get()));
+        TRY(target_.seen().note(entry->get()));
         if (auto conflict = TRY(compare_entries(change, inner, *entry, expected, false))) return conflict;
         if (expected.is_directory()) waiting.push_back(inner);
       }

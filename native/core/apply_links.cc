@@ -82,34 +82,45 @@ Result<std::vector<ApplyChange>> other_names(const Fd& upper, const std::map<Ino
   return found;
 }
 
-// A name that the caller has left out although it differs stays as it is.
-Result<bool> is_same_already(const ApplyPlace& place, const std::string& path, ViewCursor& after,
-                             TargetTree& target, const std::string& prefix, const Cancel& cancel) {
-  if (place.in_new || place.vacated) return false;
+// Whether the target has under one name what the after-view has under another; nothing is there: no.
+Result<bool> is_same(const std::string& in_target, const std::string& path, ViewCursor& after,
+                     TargetTree& target, const std::string& prefix, Reading reading, const Cancel& cancel) {
   const MergedEntry entry = TRY(after.lookup(path));
-  auto there = target.entry(place.before);
+  auto there = target.entry(in_target);
   if (!entry.exists() || entry.data_error != 0 || !there) return false;
-  TRY(target.note(there->get()));
+  TRY(target.seen().note(there->get()));
   const LayerEntry &meta = entry.entry(), &data = entry.data();
   const Fd metadata = TRY(open_entry(meta.parent.fd->get(), meta.name));
   const Fd content = TRY(open_entry(data.parent.fd->get(), data.name));
   const auto status = TRY(status_of(there->get(), {}));
-  if (status->mtime.sec != meta.status.mtime.sec || status->mtime.nsec != meta.status.mtime.nsec)
-    return false;
-  return TRY(difference_between(there->get(), metadata.get(), content.get(), prefix, cancel)) ==
+  if (status->mtime != meta.status.mtime) return false;
+  return TRY(difference_between(there->get(), metadata.get(), content.get(), prefix, cancel, reading)) ==
          Difference::none;
 }
 
-// Groups that only got or lost names, while nothing of the inode has changed, by what was renamed as it was.
-// Whether a name differs does not say so: another inode may have had it.
-KeptInodes kept_inodes(const std::vector<ApplyChange>& changes, const MergedLayers& layers) {
+// The groups of an index; those of which nothing has changed, by what was renamed as it was. Whether a name
+// differs does not say so: another inode may have had it. What is linked to it is never compared again, so
+// its content is read.
+Result<KeptInodes> kept_inodes(const std::vector<ApplyChange>& changes, const MergedLayers& layers,
+                               ViewCursor& after, TargetTree& target, const Cancel& cancel) {
   KeptInodes kept;
-  if (!layers.stack().index) return kept;
+  if (!layers.reads_index()) return kept;
+  std::map<uint64_t, InodeKey> known;  // the inode of the target that is the group's
   for (size_t index = 0; index < changes.size(); ++index) {
     const ApplyChange& change = changes[index];
     if (!change.link_group) continue;
     std::vector<KeptName>& names = kept[*change.link_group];
-    if (change.kind == ChangeKind::renamed && !change.fields) names.push_back({*change.from, index});
+    if (change.kind != ChangeKind::renamed || change.fields || change.directory) continue;
+    auto there = target.entry(*change.from);
+    if (!there) continue;
+    const InodeKey key = key_of(*TRY(status_of(there->get(), {})));
+    const auto same = known.find(*change.link_group);
+    const bool is_known = same != known.end() && same->second == key;
+    if (!is_known && !TRY(is_same(*change.from, change.path, after, target, layers.stack().xattr_prefix(),
+                                  Reading::always, cancel)))
+      continue;
+    known[*change.link_group] = key;
+    names.push_back({*change.from, index});
   }
   return kept;
 }
@@ -119,8 +130,8 @@ KeptInodes kept_inodes(const std::vector<ApplyChange>& changes, const MergedLaye
 Result<void> complete_link_groups(std::vector<ApplyChange>& changes, const MergedLayers& layers,
                                   TargetTree& target, KeptInodes& inodes, const Cancel& cancel) {
   if (!layers.has_upper()) return {};
-  inodes = kept_inodes(changes, layers);
   ViewCursor after(layers, 0);
+  inodes = TRY(kept_inodes(changes, layers, after, target, cancel));
   const std::map<InodeKey, LinkGroup> groups = TRY(open_groups(changes, after));
   if (groups.empty()) return {};
   std::unordered_set<std::string> named;
@@ -131,10 +142,14 @@ Result<void> complete_link_groups(std::vector<ApplyChange>& changes, const Merge
   std::vector<bool> kept(changes.size(), true);
   for (const ApplyPlace& place : place_changes(changes)) {
     if (place.change < given) continue;
-    kept[place.change] = TRY(is_same_already(place, changes[place.change].path, after, target,
-                                             layers.stack().xattr_prefix(), cancel));
-    const auto inode = inodes.find(*changes[place.change].link_group);
-    if (!kept[place.change] || inode == inodes.end()) continue;
+    const ApplyChange& change = changes[place.change];
+    const auto inode = inodes.find(*change.link_group);
+    const bool links = inode != inodes.end();
+    // A name that the caller has left out although it differs stays as it is.
+    kept[place.change] = !place.in_new && !place.vacated &&
+                         TRY(is_same(place.before, change.path, after, target, layers.stack().xattr_prefix(),
+                                     links ? Reading::always : Reading::in_doubt, cancel));
+    if (!kept[place.change] || !links) continue;
     // The others are linked to it, rather than it to them.
     inode->second.push_back({place.before, std::nullopt});
     kept[place.change] = false;

@@ -76,7 +76,7 @@ SysError ApplyStaging::was_edited(const std::string& path) {
 
 Result<abi::Statx> ApplyStaging::leaving(const DirectoryEntry& there, const std::string& path) {
   const auto status = TRY(status_of(there.directory, there.name));
-  if (!status || !target_->seen().has(*status)) return was_edited(path);
+  if (!status || !TRY(target_->seen().has(*status, there.directory, there.name))) return was_edited(path);
   return *status;
 }
 
@@ -84,26 +84,36 @@ Result<void> ApplyStaging::has_left(const abi::Statx& before, const std::string&
                                     const std::string& path) {
   const auto status = TRY(status_of(directory_.get(), staged));
   if (!status || !looks_the_same(*status, before)) return was_edited(path);
-  target_->seen().note_moved(*status);
-  return {};
+  return target_->seen().note_moved(*status, directory_.get(), staged);
+}
+
+Result<void> ApplyStaging::link(const std::string& path, const DirectoryEntry& here) {
+  const DirectoryEntry there{TRY(target_->directory(parent_of(path))), name_of(path)};
+  const abi::Statx before = TRY(leaving(there, path));
+  if (sys::linkat(there.directory, there.name.c_str(), here.directory, here.name.c_str(), 0) != 0)
+    return failed("linkat", {}, path);
+  const auto status = TRY(status_of(here.directory, here.name));
+  if (!status || !looks_the_same(*status, before)) return was_edited(path);
+  return target_->seen().note_moved(*status, here.directory, here.name);
 }
 
 // It may have other names, which may have to leave too.
 Result<void> ApplyStaging::has_moved(const DirectoryEntry& there) {
-  if (const auto status = TRY(status_of(there.directory, there.name))) target_->seen().note_moved(*status);
-  return {};
+  const auto status = TRY(status_of(there.directory, there.name));
+  return status ? target_->seen().note_moved(*status, there.directory, there.name) : Result<void>();
 }
 
 Result<void> ApplyStaging::still_as_seen(const std::string& path) {
-  const auto status = TRY(status_of(TRY(target_->entry(path)).get(), {}));
-  return status && target_->seen().has(*status) ? Result<void>() : was_edited(path);
+  const Fd entry = TRY(target_->entry(path));
+  const auto status = TRY(status_of(entry.get(), {}));
+  return TRY(target_->seen().has(*status, entry.get(), {})) ? Result<void>() : was_edited(path);
 }
 
 // What has moved on to its new place is lost to nobody.
 Result<void> ApplyStaging::verify_one(const Action& action, bool with_content) {
   const auto status = TRY(status_of(directory_.get(), action.staged));
   if (!status) return {};
-  if (!target_->seen().has(*status)) return was_edited(action.path);
+  if (!TRY(target_->seen().has(*status, directory_.get(), action.staged))) return was_edited(action.path);
   return with_content && S_ISDIR(status->mode) ? verify_tree(action.staged, action.path) : Result<void>();
 }
 
@@ -120,7 +130,8 @@ Result<void> ApplyStaging::verify_tree(const std::string& staged, const std::str
       const auto status = TRY(status_of(directory.get(), name));
       if (!status) continue;
       const std::string inner = at + '/' + name;
-      if (!target_->seen().has(*status)) return was_edited(path + inner.substr(staged.size()));
+      if (!TRY(target_->seen().has(*status, directory.get(), name)))
+        return was_edited(path + inner.substr(staged.size()));
       if (S_ISDIR(status->mode)) waiting.push_back(inner);
     }
     if (stream.error() != 0) return SysError{stream.error(), "getdents64", {}, path, {}};
@@ -142,7 +153,7 @@ Result<void> ApplyStaging::put(size_t change, const std::string& staged, const s
       target_->forget();
       return has_left(before, staged, path);
     }
-    const std::string old = staged + "-old";
+    const std::string old = kGone + staged.substr(1) + "-old";
     TRY(record({{old, path, {}, false}}));
     TRY(take(change, path, old));
     return put(change, staged, path, false, quiet);

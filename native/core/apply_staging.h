@@ -44,11 +44,10 @@ class ApplyStaging {
                                                 const struct stat& status, const MetadataOptions& options);
   Result<void> set_times(const std::string& path, const struct stat& status);
 
-  // An inode of the target has got another name by us: that is no change of somebody else's.
-  Result<void> has_moved(const DirectoryEntry& there);
-  // Whether a directory in the target is what it was when it was compared.
+  // Gives an inode of the target another name, in here.
+  Result<void> link(const std::string& path, const DirectoryEntry& here);
+  // Whether an entry of the target is what it was when it was compared.
   Result<void> still_as_seen(const std::string& path);
-  SysError was_edited(const std::string& path);
   // The same of everything that has left its place; directories with all that is in them, but where the
   // caller knows that they hold something else.
   template <class IsKnown>
@@ -93,8 +92,10 @@ class ApplyStaging {
   Result<void> touch(const std::string& directory, bool quiet);
   Result<void> undo_one(const Action& action);
   // What is about to leave its name, and the same when it has.
+  SysError was_edited(const std::string& path);
   Result<abi::Statx> leaving(const DirectoryEntry& there, const std::string& path);
   Result<void> has_left(const abi::Statx& before, const std::string& staged, const std::string& path);
+  Result<void> has_moved(const DirectoryEntry& there);
   Result<void> verify_one(const Action& action, bool with_content);
   Result<void> verify_tree(const std::string& staged, const std::string& path);
 

@@ -8,7 +8,6 @@
 #include "beneath.h"
 #include "mount_info.h"
 #include "proc.h"
-#include "status.h"
 #include "sys.h"
 #include "tree_path.h"
 
@@ -50,11 +49,6 @@ Result<Fd> TargetTree::entry(const std::string& path) {
 bool TargetTree::holds_mount(const std::string& path) const {
   return std::any_of(mounts_.begin(), mounts_.end(),
                      [&](const std::string& mount) { return mount == path || is_below(mount, path); });
-}
-
-Result<void> TargetTree::note(int entry) {
-  seen_.note(*TRY(status_of(entry, {})));
-  return {};
 }
 
 }  // namespace overlayfs

@@ -27,8 +27,7 @@ class TargetTree {
   Result<Fd> entry(const std::string& path);
   // Whether something is mounted there or below it: what must not be moved or removed.
   bool holds_mount(const std::string& path) const;
-  // What is compared, as it is before that; and whether it still is that.
-  Result<void> note(int entry);
+  // What is compared, as it is before that.
   SeenEntries& seen() { return seen_; }
 
  private:

@@ -20,8 +20,9 @@ std::optional<struct timespec> directory_time(const DirectoryEntry& entry) {
   return looked == 0 && S_ISDIR(status.st_mode) ? std::optional(status.st_mtim) : std::nullopt;
 }
 
-void set_time(const DirectoryEntry& entry, const std::optional<struct timespec>& time) {
-  if (!time) return;
+void restore_time(const DirectoryEntry& entry, const std::optional<struct timespec>& time) {
+  const auto now = time ? directory_time(entry) : std::nullopt;
+  if (!now || (now->tv_sec == time->tv_sec && now->tv_nsec == time->tv_nsec)) return;
   const timespec times[] = {{0, UTIME_OMIT}, *time};
   sys::utimensat(entry.directory, entry.name.c_str(), times, AT_SYMLINK_NOFOLLOW);
 }
@@ -43,8 +44,8 @@ Result<void> rename_noreplace(const DirectoryEntry& from, const DirectoryEntry& 
 Result<bool> rename_exchange(const DirectoryEntry& one, const DirectoryEntry& other) {
   const auto time = directory_time(one), other_time = directory_time(other);
   if (rename_with(one, other, abi::rename_flag::EXCHANGE) == 0) {
-    set_time(one, other_time);
-    set_time(other, time);
+    restore_time(one, other_time);
+    restore_time(other, time);
     return true;
   }
   if (errno == EINVAL || errno == ENOSYS) return false;

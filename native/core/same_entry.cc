@@ -66,12 +66,13 @@ Result<std::string> target_of(int link) {
   return std::string(target.data(), static_cast<size_t>(size));
 }
 
-Result<bool> same_content(const abi::Statx& a, const abi::Statx& b, int one, int other,
-                          const Cancel& cancel) {
+Result<bool> same_content(const abi::Statx& a, const abi::Statx& b, int one, int other, const Cancel& cancel,
+                          Reading reading) {
   switch (a.mode & S_IFMT) {
     case S_IFREG:
       if (a.size != b.size) return false;
-      if (a.size == 0 || (a.mtime == b.mtime && !is_ambiguous(a))) return true;
+      if (a.size == 0) return true;
+      if (reading == Reading::in_doubt && a.mtime == b.mtime && !is_ambiguous(a)) return true;
       return same_bytes(one, other, cancel);
     case S_IFLNK:
       return TRY(target_of(one)) == TRY(target_of(other));
@@ -92,12 +93,13 @@ Result<Fd> open_entry(int directory, const std::string& name) {
 }
 
 Result<Difference> difference_between(int one, int other, int data, const std::string& private_prefix,
-                                      const Cancel& cancel) {
+                                      const Cancel& cancel, Reading reading) {
   const auto left = TRY(status_of(one, {})), right = TRY(status_of(other, {}));
   const abi::Statx &a = *left, &b = *right;
   if (a.ino == b.ino && device_of(a) == device_of(b)) return Difference::none;
   if (((a.mode ^ b.mode) & S_IFMT) != 0) return Difference::type;
-  if (!TRY(same_content(a, b, one, S_ISREG(b.mode) ? data : other, cancel))) return Difference::content;
+  if (!TRY(same_content(a, b, one, S_ISREG(b.mode) ? data : other, cancel, reading)))
+    return Difference::content;
   const bool link = S_ISLNK(a.mode);  // whose mode says nothing
   if ((!link && a.mode != b.mode) || a.uid != b.uid || a.gid != b.gid) return Difference::metadata;
   if (TRY(visible_xattrs(one, private_prefix)) != TRY(visible_xattrs(other, private_prefix)))

@@ -27,6 +27,7 @@ import {
   type ApplyProgress,
   applyChanges,
   type Change,
+  type ChangeOptions,
   changes,
   createWhiteout,
   type LayerStack,
@@ -45,12 +46,13 @@ async function changed(
   scratch: Scratch,
   prepare: (lower: string) => void,
   act: (merged: string) => void,
+  options: Pick<LayerStack, 'index'> = {},
 ): Promise<{ readonly stack: LayerStack; readonly target: string }> {
   const { lower, upper, work, target: merged } = scratch.layers();
   prepare(lower);
   const target = scratch.path('copy');
   execFileSync('cp', ['-a', lower, target]);
-  const stack = { lower, upper, work, redirectDir: 'on' } as const;
+  const stack = { lower, upper, work, redirectDir: 'on', ...options } as const;
   await using overlay = await mountOverlay({ ...stack, target: merged });
   act(overlay.target as string);
   return { stack, target };
@@ -73,6 +75,13 @@ async function expectSameAsMounted(scratch: Scratch, stack: LayerStack, target: 
 
 const setXattr = (path: string, name: string) =>
   execFileSync('python3', ['-c', 'import os, sys; os.setxattr(sys.argv[1], sys.argv[2], b"1")', path, name]);
+
+// The same size and time, so that only reading it tells.
+const rewrite = (path: string) => {
+  const { atime, mtime } = statSync(path);
+  writeFileSync(path, 'new one');
+  utimesSync(path, atime, mtime);
+};
 
 const write = (folder: string, name: string, content: string) => {
   mkdirSync(join(folder, name, '..'), { recursive: true });
@@ -217,6 +226,30 @@ describeOn(['tmpfs', 'ext4', 'xfs', 'btrfs'], 'applyChanges', (scratch) => {
     await apply(stack, lower);
     expect(readdirSync(lower)).toEqual(['moved']);
     expect(readFileSync(join(lower, 'moved/f'), 'utf8')).toBe('new');
+  });
+
+  it('takes the lower itself, whose directories have moved when they get their attributes', async () => {
+    const { stack, target } = await changed(
+      scratch,
+      (lower) => {
+        for (const name of ['mode/sub', 'named', 'one', 'other']) write(lower, `${name}/f`, name);
+        chmodSync(join(lower, 'one'), 0o700);
+      },
+      (merged) => {
+        chmodSync(join(merged, 'mode/sub'), 0o711);
+        renameSync(join(merged, 'mode'), join(merged, 'mode too'));
+        write(merged, 'named/new', 'new');
+        renameSync(join(merged, 'named'), join(merged, 'renamed'));
+        setXattr(join(merged, 'other'), 'user.x');
+        renameSync(join(merged, 'one'), join(merged, 'aside'));
+        renameSync(join(merged, 'other'), join(merged, 'one'));
+        renameSync(join(merged, 'aside'), join(merged, 'other'));
+      },
+    );
+    await apply(stack, target);
+    await apply(stack, stack.lower as string);
+    expect(await view(stack.lower as string)).toEqual(await view(target));
+    expect(readdirSync(target).sort()).toEqual(['hello', 'mode too', 'one', 'other', 'renamed']);
   });
 });
 
@@ -391,6 +424,63 @@ describePrivileged('applyChanges on one file system', () => {
     const inode = (name: string) => lstatSync(join(target, name)).ino;
     expect(new Set(['moved', 'two', 'three', 'new'].map(inode)).size).toBe(1);
     expect(existsSync(join(target, 'a/one'))).toBe(false);
+  });
+
+  it.each<[string, ChangeOptions, (path: string) => boolean, (merged: string) => void]>([
+    [
+      'a name whose content is told',
+      { compare: 'content' },
+      (path) => path === 'one',
+      (merged) => rewrite(join(merged, 'one')),
+    ],
+    [
+      'a name that is linked over another file',
+      {},
+      () => true,
+      (merged) => {
+        rewrite(join(merged, 'one'));
+        rmSync(join(merged, 'file'));
+        linkSync(join(merged, 'one'), join(merged, 'file'));
+      },
+    ],
+    [
+      'a new name of what is told as renamed alone',
+      {},
+      () => true,
+      (merged) => {
+        rewrite(join(merged, 'one'));
+        renameSync(join(merged, 'one'), join(merged, 'renamed'));
+        linkSync(join(merged, 'renamed'), join(merged, 'added'));
+      },
+    ],
+    [
+      'a new name alone',
+      { compare: 'content' },
+      (path) => path === 'added',
+      (merged) => {
+        rewrite(join(merged, 'one'));
+        linkSync(join(merged, 'one'), join(merged, 'added'));
+      },
+    ],
+  ])('links %s to nothing that looks the same and holds something else', async (_, options, include, act) => {
+    const { lower, upper, work, target: merged } = scratch.layers();
+    write(lower, 'one', 'old one');
+    write(lower, 'file', 'another one');
+    linkSync(join(lower, 'one'), join(lower, 'two'));
+    const past = new Date('2001-02-03T04:05:06.789Z');
+    for (const name of ['one', 'file']) utimesSync(join(lower, name), past, past);
+    const target = scratch.path('copy');
+    execFileSync('cp', ['-a', lower, target]);
+    const stack = { lower, upper, work, redirectDir: 'on', index: true } as const;
+    {
+      await using _ = await mountOverlay({ ...stack, target: merged });
+      act(merged);
+    }
+    await using stream = changes(stack, options);
+    const { applied } = await applyChanges(stream, target, { include: ({ path }) => include(path) });
+    const told = applied.filter(({ kind }) => kind === 'added' || kind === 'modified');
+    expect(told.length).toBeGreaterThan(0);
+    for (const { path } of told) expect(readFileSync(join(target, path), 'utf8')).toBe('new one');
   });
 
   it('links a name that was added to what was renamed, and never to what the target had in its place', async () => {
@@ -599,6 +689,26 @@ for i in range(151):
         'a file that would be renamed': [(t) => writeFileSync(join(t, 'from'), 'mine'), 'from'],
         'the mode of a directory that gets another': [(t) => chmodSync(join(t, 'mode'), 0o700), 'mode'],
         'an attribute of that directory': [(t) => setXattr(join(t, 'mode'), 'user.x'), 'mode'],
+        'an attribute of a directory that moves into a new one': [
+          (t) => setXattr(join(t, 'moves'), 'user.x'),
+          'moves',
+        ],
+        'an attribute of a directory that would be removed': [
+          (t) => setXattr(join(t, 'gone'), 'user.x'),
+          'gone',
+        ],
+        'an attribute of what has been chosen to be another': [
+          (t) => setXattr(join(t, 'asked too'), 'user.x'),
+          'asked too',
+        ],
+        'a file that gets another name': [(t) => writeFileSync(join(t, 'linked'), 'mine'), 'linked'],
+        'another file in the place of one that gets another name': [
+          (t) => {
+            rmSync(join(t, 'linked'));
+            writeFileSync(join(t, 'linked'), 'mine');
+          },
+          'linked',
+        ],
         'what has been chosen to be lost': [
           (t) => writeFileSync(join(t, 'asked'), 'mine, once more'),
           'asked',
@@ -609,22 +719,29 @@ for i in range(151):
           scratch,
           (lower) => {
             tree(lower);
-            for (const name of ['asked', 'from', 'gone/in/x', 'mode/x']) write(lower, name, name);
+            for (const name of ['asked', 'asked too/x', 'from', 'gone/in/x', 'linked', 'mode/x', 'moves/x'])
+              write(lower, name, name);
+            linkSync(join(lower, 'linked'), join(lower, 'linked too'));
           },
           (merged) => {
             edit(merged);
             writeFileSync(join(merged, 'asked'), 'new');
             renameSync(join(merged, 'from'), join(merged, 'to'));
             rmSync(join(merged, 'gone'), { recursive: true });
-            chmodSync(join(merged, 'mode'), 0o711);
+            for (const name of ['mode', 'moves', 'asked too']) chmodSync(join(merged, name), 0o711);
+            mkdirSync(join(merged, 'new'));
+            renameSync(join(merged, 'moves'), join(merged, 'new/moves'));
+            linkSync(join(merged, 'linked'), join(merged, 'named'));
           },
+          { index: true },
         );
         writeFileSync(join(target, 'asked'), 'mine');
+        chmodSync(join(target, 'asked too'), 0o700);
         let edited: unknown;
         const attempt = apply(stack, target, {
           onConflict: async () => {
-            act(target);
-            edited = await snapshot(target);
+            if (edited === undefined) act(target);
+            edited ??= await snapshot(target);
             return 'apply' as const;
           },
         });

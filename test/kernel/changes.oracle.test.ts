@@ -199,12 +199,16 @@ async function expectApplied(stack: LayerStack, before: View, after: View, copie
     } else {
       const compare = way === 'all copied up' ? 'none' : 'content';
       await using stream = changes(stack, { ...everything, compare, renames: way !== 'no renames' });
-      const told = new Set<string>();
       const { applied } = await applyChanges(stream, target);
-      for (const { pathBytes } of applied) told.add(pathBytes.toString('latin1'));
-      // A copy-up that has changed nothing is no change, though it parts a file from its other names. What came along with a
-      // directory is new without renames, and no longer one with its other names in the lowers.
-      if (way !== 'all copied up') isLinked = (path) => (path in upper ? told.has(path) : way === 'renames');
+      const told = applied.map(({ pathBytes }) => pathBytes.toString('latin1'));
+      const groups = new Set(told.map((path) => upper[path]?.group ?? path));
+      // A copy-up that has changed nothing is no change, though without an index it parts a file from its other names. What
+      // came along with a directory is new without renames, and no longer one with its other names in the lowers.
+      if (way !== 'all copied up')
+        isLinked = (path) =>
+          path in upper
+            ? groups.has(upper[path]?.group ?? path) || (stack.index === true && way === 'renames')
+            : way === 'renames';
     }
     const linked = (shown: View) =>
       asPlain(mapTree(shown, (seen, path) => (isLinked(path) ? seen : { ...seen, group: null })));

@@ -196,7 +196,9 @@ class Relation {
   place(path: string): string | undefined {
     const directory = parent(path);
     const isReplaced = this.#expand && this.#set.get(directory)?.kind === 'replaced';
-    const above = isReplaced ? this.place(directory) : this.origin(directory);
+    const old = isReplaced ? this.place(directory) : undefined;
+    // What was renamed away has taken along what it held.
+    const above = isReplaced ? (this.#moved.has(old ?? '') ? undefined : old) : this.origin(directory);
     return above === undefined ? undefined : join(above, path.slice(path.lastIndexOf('/') + 1));
   }
 

@@ -348,7 +348,7 @@ def carry_out(root, one, entries):
 def set_artefact(one, entries):
     # None of them on what another file system would not let have one, and whiteouts only where they are such. Hard links of a
     # metacopy file have the data of the one that the kernel has looked up first.
-    fit = lambda st: stat.S_ISREG(st.st_mode) and st.st_nlink == 1
+    if one['xattr'] == 'metacopy': fit = lambda st: stat.S_ISREG(st.st_mode) and st.st_nlink == 1
     if one['xattr'] == 'redirect': fit = lambda st: stat.S_ISREG(st.st_mode) or stat.S_ISDIR(st.st_mode)
     if one['xattr'] == 'whiteout': fit = lambda st: stat.S_ISREG(st.st_mode) and st.st_size == 0
     if one['xattr'] == 'opaque': fit = lambda st: stat.S_ISDIR(st.st_mode)
