@@ -2,6 +2,7 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "thread.h"
@@ -26,8 +27,7 @@ int OrderedWork::start(std::unique_ptr<Task> first, unsigned threads) {
   {
     const std::scoped_lock lock(mutex_);
     node->place = nodes_.insert(nodes_.end(), node);
-    waiting_.push_back(std::move(node));
-    live_ = 1;
+    node->open_place = open_.insert(open_.end(), node);
   }
   for (unsigned i = 0; i < threads; ++i) {
     const int error = start_thread([self = shared_from_this()] { self->work(); }, false);
@@ -44,7 +44,7 @@ void OrderedWork::work() {
   std::unique_lock lock(mutex_);
   while (true) {
     std::shared_ptr<Node> node;
-    wanted_.wait(lock, [&] { return cancelled() || live_ == 0 || (node = next()) != nullptr; });
+    wanted_.wait(lock, [&] { return cancelled() || open_.empty() || (node = next()) != nullptr; });
     if (node == nullptr) return;
     ++running_;
     lock.unlock();
@@ -57,14 +57,14 @@ void OrderedWork::work() {
   }
 }
 
-// The task that is deepest in hand; while much is unread only the one that everything else waits for.
+// The first, since what comes behind it waits for it; while much is unread only the one that everything else
+// waits for.
 std::shared_ptr<OrderedWork::Node> OrderedWork::next() {
   std::shared_ptr<Node> node;
   if (done_bytes_ + held_bytes_ < kMostUnread) {
-    while (node == nullptr && !waiting_.empty()) {
-      if (waiting_.back()->state == State::waiting) node = waiting_.back();
-      waiting_.pop_back();
-    }
+    const auto is_waiting = [](const auto& one) { return one->state == State::waiting; };
+    const auto first = std::find_if(open_.begin(), open_.end(), is_waiting);  // behind as many as run
+    if (first != open_.end()) node = *first;
   } else if (in_order_ && done_bytes_ < kMostUnread / 4 && !nodes_.empty() &&
              nodes_.front()->state == State::waiting) {
     node = nodes_.front();
@@ -74,7 +74,7 @@ std::shared_ptr<OrderedWork::Node> OrderedWork::next() {
 }
 
 void OrderedWork::finish(const std::shared_ptr<Node>& node, Pieces& pieces) {
-  std::vector<std::shared_ptr<Node>> tasks;
+  size_t tasks = 0;
   for (Pieces::Piece& piece : pieces.pieces_) {
     if (!piece.task && piece.records.empty()) continue;
     if (!piece.task && !in_order_) {
@@ -84,7 +84,8 @@ void OrderedWork::finish(const std::shared_ptr<Node>& node, Pieces& pieces) {
     auto made = std::make_shared<Node>();
     if (piece.task) {
       made->task = std::move(piece.task);
-      tasks.push_back(made);
+      made->open_place = open_.insert(node->open_place, made);
+      ++tasks;
     } else {
       made->records = std::move(piece.records);
       made->state = State::done;
@@ -93,18 +94,15 @@ void OrderedWork::finish(const std::shared_ptr<Node>& node, Pieces& pieces) {
     made->place = nodes_.insert(node->place, made);
   }
   nodes_.erase(node->place);
-  live_ += tasks.size();
-  --live_;
-  const bool more = tasks.size() > 1;
-  for (auto task = tasks.rbegin(); task != tasks.rend(); ++task) waiting_.push_back(std::move(*task));
+  open_.erase(node->open_place);
   // What has nothing before it any more can be taken.
   while (in_order_ && !nodes_.empty() && nodes_.front()->state == State::done) {
     held_bytes_ -= nodes_.front()->records.bytes();
     deliver(std::move(nodes_.front()->records));
     nodes_.pop_front();
   }
-  if (more || live_ == 0) wanted_.notify_all();
-  if (live_ == 0 || cancelled() || done_count_ >= kEntriesInBatch) ready_.notify_all();
+  if (tasks > 1 || open_.empty()) wanted_.notify_all();
+  if (open_.empty() || cancelled() || done_count_ >= kEntriesInBatch) ready_.notify_all();
 }
 
 void OrderedWork::deliver(ChangeRecords records) {
@@ -116,7 +114,7 @@ void OrderedWork::deliver(ChangeRecords records) {
 OrderedWork::Batch OrderedWork::take() {
   Batch batch;
   std::unique_lock lock(mutex_);
-  const auto enough = [&] { return cancelled() || live_ == 0 || done_count_ >= kEntriesInBatch; };
+  const auto enough = [&] { return cancelled() || open_.empty() || done_count_ >= kEntriesInBatch; };
   while (!ready_.wait_for(lock, kPatience, enough) && done_.empty()) {
   }
   std::vector<ChangeRecords> taken;
@@ -128,7 +126,7 @@ OrderedWork::Batch OrderedWork::take() {
     taken.push_back(std::move(done_.front()));
     done_.pop_front();
   }
-  batch.ended = cancelled() || (live_ == 0 && done_.empty());
+  batch.ended = cancelled() || (open_.empty() && done_.empty());
   lock.unlock();
   wanted_.notify_all();
   for (ChangeRecords& records : taken) batch.records.append(std::move(records));
@@ -146,12 +144,11 @@ void OrderedWork::cancel() {
 
 void OrderedWork::wait_until_still() {
   std::unique_lock lock(mutex_);
-  ready_.wait(lock, [&] { return running_ == 0 && (cancelled() || live_ == 0); });
+  ready_.wait(lock, [&] { return running_ == 0 && (cancelled() || open_.empty()); });
   // What the tasks hold is let go of here, not when the last thread ends.
-  const Nodes dropped = std::move(nodes_);
-  const auto waiting = std::move(waiting_);
+  const Nodes dropped = std::move(nodes_), open = std::move(open_);
   nodes_.clear();
-  waiting_.clear();
+  open_.clear();
   lock.unlock();
 }
 

@@ -71,7 +71,7 @@ class OrderedWork : public std::enable_shared_from_this<OrderedWork> {
     State state = State::waiting;
     std::unique_ptr<Task> task;
     ChangeRecords records;
-    Nodes::iterator place;
+    Nodes::iterator place, open_place;
   };
 
   void work();
@@ -84,10 +84,10 @@ class OrderedWork : public std::enable_shared_from_this<OrderedWork> {
   std::mutex mutex_;
   std::condition_variable wanted_, ready_;
   Nodes nodes_;                                              // in the order of their changes
-  std::vector<std::shared_ptr<Node>> waiting_;               // the last is the next: depth first
+  Nodes open_;                                               // those of them whose tasks are not done
   std::deque<ChangeRecords> done_;                           // to be taken
   size_t done_count_ = 0, done_bytes_ = 0, held_bytes_ = 0;  // `held` waits for what comes before it
-  size_t running_ = 0, live_ = 0;                            // tasks at work; tasks not done
+  size_t running_ = 0;
 };
 
 }  // namespace overlayfs
