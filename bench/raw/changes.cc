@@ -83,11 +83,6 @@ void look_at(int upper, int lower, const char* name) {
 // The question whether what was copied up stands where it was.
 void look_for_origin(int upper, int lower, const char* name) {
   if (!has_xattr(upper, name, "trusted.overlay.origin")) return;
-  abi::Statx status;
-  has_status(upper, name, &status);
-  list_xattrs(upper, name);
-  has_status(lower, name, &status);
-  has_xattr(lower, name, kMetacopy);
   struct {
     ::file_handle head;
     unsigned char bytes[MAX_HANDLE_SZ];
