@@ -106,6 +106,30 @@ describePrivileged('when system calls fail, applyChanges()', () => {
     expect(readFileSync(join(target, 'f0'), 'utf8')).toBe('new  0');
   });
 
+  it('without RENAME_EXCHANGE lets the next run clear up when what was renamed has its place', async () => {
+    const { lower, upper, work, target: merged } = scratch.layers();
+    for (const name of ['from', 'to']) write(lower, name, name);
+    const target = scratch.path('copy');
+    execFileSync('cp', ['-a', lower, target]);
+    const stack = { lower, upper, work };
+    {
+      await using _ = await mountOverlay({ ...stack, target: merged });
+      renameSync(join(merged, 'from'), join(merged, 'to'));
+    }
+    const all = await collected(stack);
+    plan(
+      { call: 'renameat2:RENAME_EXCHANGE', error: 'EINVAL' },
+      // Both have left their names, and one has its new one: then it is as after a kill.
+      { call: 'renameat2', error: 'EIO', skip: 3 },
+    );
+    await expect(applyChanges(all, target)).rejects.toMatchObject({ code: 'ERR_OVERLAY_APPLY_HALF_DONE' });
+    clear();
+    expect(readdirSync(join(target, '#overlayfs-apply'))).toContain('record');
+    await applyChanges(all, target, { dryRun: true, onConflict: () => 'skip' });
+    expect(readdirSync(target).sort()).toEqual(['hello', 'to']);
+    expect(readFileSync(join(target, 'to'), 'utf8')).toBe('from');
+  });
+
   it('without RENAME_EXCHANGE loses nothing when it is killed', async () => {
     const many = 2000;
     const { stack, target } = await manyModified(scratch, many);

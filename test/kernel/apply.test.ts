@@ -175,17 +175,19 @@ describeOn(['tmpfs', 'ext4', 'xfs', 'btrfs'], 'applyChanges', (scratch) => {
   });
 
   it('takes no new link of its own for an edit of a name that leaves', async () => {
-    const { lower, upper, work, target: merged } = scratch.layers();
-    write(lower, 'leaves', 'linked');
-    linkSync(join(lower, 'leaves'), join(lower, 'stays'));
-    const target = scratch.path('copy');
-    execFileSync('cp', ['-a', lower, target]);
-    const stack = { lower, upper, work, index: true } as const;
-    {
-      await using _ = await mountOverlay({ ...stack, target: merged });
-      linkSync(join(merged, 'leaves'), join(merged, 'comes'));
-      unlinkSync(join(merged, 'leaves'));
-    }
+    const { stack, target } = await changed(
+      scratch,
+      (lower) => {
+        write(lower, 'moves', 'linked');
+        for (const name of ['stays', 'leaves']) linkSync(join(lower, 'moves'), join(lower, name));
+      },
+      (merged) => {
+        // One of them is told as renamed, the other as added.
+        for (const name of ['come', 'comes too']) linkSync(join(merged, 'moves'), join(merged, name));
+        for (const name of ['moves', 'leaves']) unlinkSync(join(merged, name));
+      },
+      { index: true },
+    );
     await apply(stack, target);
     await expectSameAsMounted(scratch, stack, target);
   });
