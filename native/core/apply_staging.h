@@ -91,8 +91,8 @@ class ApplyStaging {
   // Remembers the times of a directory before its first name changes.
   Result<void> touch(const std::string& directory, bool quiet);
   Result<void> undo_one(const Action& action);
+  SysError was_edited(const std::string& path);  // and remembers it, for edited()
   // What is about to leave its name, and the same when it has.
-  SysError was_edited(const std::string& path);
   Result<abi::Statx> leaving(const DirectoryEntry& there, const std::string& path);
   Result<void> has_left(const abi::Statx& before, const std::string& staged, const std::string& path);
   Result<void> has_moved(const DirectoryEntry& there);
