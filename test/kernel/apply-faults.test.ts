@@ -6,7 +6,6 @@ import {
   chmodSync,
   existsSync,
   linkSync,
-  mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -18,17 +17,13 @@ import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { applyChanges, type Change, changes, type LayerStack, mountOverlay } from '../../lib/index.ts';
+import { applyChanges, type LayerStack, mountOverlay } from '../../lib/index.ts';
+import { collected, write } from '../support/applied.ts';
 import { importTypeScript } from '../support/child.ts';
 import { clear, type Fault, plan } from '../support/faults.ts'; // first: it chooses the addon
 import { describePrivileged } from '../support/needs.ts';
-import { afterThisTest, type Scratch, scratchOn } from '../support/scratch.ts';
+import { type Scratch, scratchOn } from '../support/scratch.ts';
 import { type View, view } from '../support/view.ts';
-
-const write = (folder: string, name: string, content: string) => {
-  mkdirSync(join(folder, name, '..'), { recursive: true });
-  writeFileSync(join(folder, name), content);
-};
 
 describePrivileged('when system calls fail, applyChanges()', () => {
   const scratch = scratchOn();
@@ -209,14 +204,6 @@ async function makeGround(scratch: Scratch) {
 async function shown(target: string): Promise<View> {
   const seen = Object.entries(await view(target)).filter(([path]) => !path.startsWith('#overlayfs-left-'));
   return Object.fromEntries(seen.map(([path, one]) => [path, path === '.' ? { ...one, mtime: '' } : one]));
-}
-
-async function collected(stack: LayerStack, options: Parameters<typeof changes>[1] = {}): Promise<Change[]> {
-  const stream = changes(stack, options);
-  afterThisTest(() => stream.close());
-  const all: Change[] = [];
-  for await (const change of stream) all.push(change);
-  return all;
 }
 
 async function manyModified(scratch: Scratch, many: number) {
